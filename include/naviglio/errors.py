@@ -1,0 +1,65 @@
+"""What can go wrong, grouped by who acts next.
+
+Every message says where, what, the known values and the next step, and holds no secret and no row
+values beyond keys.
+"""
+
+from __future__ import annotations
+
+
+class NaviglioError(Exception):
+    """The root of all errors that a user may see."""
+
+    exit_code = 1
+
+
+class RetryableError(NaviglioError):
+    """Nobody needs to act: trying again is enough (a lost race, a server that is away)."""
+
+    exit_code = 75
+
+
+class LostRaceError(RetryableError):
+    """Another worker committed first; nothing of this attempt was made visible."""
+
+
+class ConfigError(NaviglioError):
+    """The configuration must be edited: YAML, a connection, a grant."""
+
+    exit_code = 2
+
+
+class SourceError(NaviglioError):
+    """The owner of the source system acts."""
+
+    exit_code = 3
+
+
+class TargetError(NaviglioError):
+    """The owner of the target system acts."""
+
+    exit_code = 4
+
+
+class StorageError(NaviglioError):
+    """The owner of the storage below landing and lake acts (a full disk, a missing right)."""
+
+    exit_code = 5
+
+
+class DataError(NaviglioError):
+    """A person decides about rows."""
+
+    exit_code = 6
+
+
+class QuestionError(DataError):
+    """A recorded question holds the group until `naviglio accept` or a changed source answers it."""
+
+    exit_code = 7
+
+
+class IdentityError(DataError):
+    """Landing, lake, ledger or source is not the one that the others were made with."""
+
+    exit_code = 8

@@ -1,0 +1,315 @@
+"""The words of the project as frozen data: schema, position, manifest, pipeline, ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+BEYOND = "_beyond"  # JSON text {column: source literal} of the values their carrier can't hold
+OP = "_op"  # in stream parts and feeds: what happened to the key
+UPSERT, DELETE = "upsert", "delete"
+KEY_HASH, ROW_HASH = "_key_hash", "_row_hash"  # int64, computed by the source's database
+RESERVED = (BEYOND, OP, KEY_HASH, ROW_HASH)
+
+Kind = Literal[
+    "int16", "int32", "int64", "bool", "float32", "float64", "decimal", "number", "text", "date",
+    "time", "timestamp", "timestamptz", "interval", "uuid", "bytes", "json", "jsonb", "literal",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableName:
+    """A table in a database; `schema` may be empty where the database has a default."""
+
+    schema: str
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}" if self.schema else self.table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its logical type, the source's own spelling of it, and its carrier.
+
+    `carrier` is the Arrow type (as text, e.g. `decimal128(15, 2)`) of the column in landing and
+    lake. Kinds `number` (numeric without bounds), `time`, `interval`, `uuid`, `json`, `jsonb` and
+    `literal` (any other type, by the source's own text form) are carried as `string`.
+    """
+
+    name: str
+    kind: Kind
+    carrier: str
+    source_type: str
+    nullable: bool = True
+    length: int | None = None  # characters, of `text`
+    precision: int | None = None  # digits, of `decimal`; digits of the second, of times
+    scale: int | None = None
+    collation: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSchema:
+    """The logical schema of a table."""
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    key_is_unique: bool = True  # a unique index over NOT NULL columns vouches for it
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column:
+        """Return the column `name`; KeyError when there is none."""
+        return {column.name: column for column in self.columns}[name]
+
+
+# --- what a pipeline says -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deletes:
+    """How deletes reach a stream: not at all, by a column that marks them, by comparing keys."""
+
+    way: Literal["none", "column", "sweep"] = "none"
+    column: str | None = None
+    every_s: float = 0.0  # of `sweep`: seconds between two
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """Deletes beyond both limits, or a table that turned empty, become a question."""
+
+    fraction: float = 0.2
+    rows: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """One table as the pipeline's YAML declares it."""
+
+    name: str
+    source: TableName
+    target: TableName
+    key: tuple[str, ...]
+    way: Literal["stream", "windows", "diff"]
+    modified: str | None = None  # of `stream`: the modification time
+    event_time: str | None = None
+    nulls: Literal["refuse", "read", "ignore"] = "refuse"  # rows without a modification time
+    deletes: Deletes = Deletes()
+    since: str | None = None  # of `windows`: the first partition
+    adopt: bool = False  # the target table exists already and is taken over
+    guard: Guard = Guard()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Tables captured together under one snapshot: the owner of numbers, position and landing."""
+
+    name: str
+    tables: tuple[TableSpec, ...]
+
+    def table(self, name: str) -> TableSpec:
+        """Return the table `name`; KeyError when there is none."""
+        return {table.name: table for table in self.tables}[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """One YAML file."""
+
+    name: str
+    source: str  # connection id
+    target: str  # connection id
+    time_zone: str
+    groups: tuple[Group, ...]
+    fence_margin_s: float = 1.0
+    safety_lag_s: float | None = None  # declared where the source can't be fenced
+    description: str = ""
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """All tables of all groups, in order."""
+        return tuple(table for group in self.groups for table in group.tables)
+
+
+# --- position -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Window:
+    """A span of event time [start, end), aware, UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """One window that has been read: by which batch, when, how many rows, their checksum."""
+
+    window: Window
+    batch: int
+    read_at_utc: datetime
+    rows: int
+    checksum: int
+    spec: str  # of the hash; checksums of another spec never compare
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A file of an attempt; `path` is relative to the landing of its group."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashState:
+    """The rows (or only the keys) of a table as the last comparison left them.
+
+    The files hold the key's carriers, `_key_hash` and, unless `keys_only`, `_row_hash`.
+    """
+
+    spec: str
+    files: tuple[DataFile, ...]
+    rows: int
+    batch: int  # the batch that left them: later batches of the landing come on top
+    read_at_utc: datetime
+    keys_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablePosition:
+    """How far one table is."""
+
+    way: str  # e.g. `stream modified_at`; another way starts with a snapshot
+    stream: int | None = None  # all below is landed; nanoseconds since 1970 UTC for times
+    coverage: tuple[Coverage, ...] = ()
+    hashes: HashState | None = None
+    rows: int = 0  # the table's rows when it was last read whole; a guide for the delete guard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a snapshot stands in the history of its source.
+
+    `order` grows along one `incarnation`; `witness` is an event of that history (such as a
+    transaction and its commit time) that must still be found there later.
+    """
+
+    incarnation: str
+    order: int
+    witness: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """No transaction that commits later can still write a modification time below `point`.
+
+    `point` is None while no such bound exists (a prepared transaction): nothing moves then.
+    """
+
+    point: int | None
+    safety_lag_s: float | None = None
+    held_by: str = ""  # what holds it back, for people
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """The group's position after a batch."""
+
+    place: Place
+    tables: dict[str, TablePosition] = field(default_factory=dict)
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+PartKind = Literal["stream", "window", "snapshot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One table's share of a batch.
+
+    `stream` files hold changes (`_op` and at most one change a key), `window` and `snapshot` files
+    hold all rows of `windows`, or of the table: what they don't hold is gone.
+    """
+
+    table: str
+    kind: PartKind
+    schema: TableSchema
+    files: tuple[DataFile, ...] = ()
+    upserts: int = 0
+    deletes: int = 0
+    event_time: str | None = None
+    windows: tuple[Window, ...] = ()
+    drift: tuple[str, ...] = ()
+    why: str = ""  # why a snapshot was taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Batch `number` of a group: the first of the three commits."""
+
+    group: str
+    number: int
+    attempt: str
+    landing: str
+    previous: str  # sha256 of the previous manifest's bytes; empty for number 1
+    created_at_utc: datetime
+    fence: Fence
+    parts: tuple[Part, ...]
+    position: Position
+    control: str = ""  # what a control batch orders; its parts are empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Something only a person can decide; it holds the group at `head`."""
+
+    group: str
+    table: str
+    kind: Literal["mass delete", "drift", "identity"]
+    head: int
+    text: str
+    found: str  # what an answer covers: the drift's text, the identities, the number of deletes
+    asked_at_utc: datetime
+
+
+# --- load ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerRow:
+    """How far a target is; kept in the target's own database."""
+
+    target: str
+    pipeline: str
+    table: str
+    landing: str
+    lake_table: str  # id of the Delta table
+    version: int  # of the Delta table
+    batch: int
+    attempt: str
+    loaded_at_utc: datetime
+    why_whole: str = ""
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadCounts:
+    """What a merge did to the rows of its target."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0

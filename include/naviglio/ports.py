@@ -1,0 +1,303 @@
+"""What the rooms need from the outside world, as Protocols of at most five methods.
+
+Every implementation runs the contract suite in `tests/contract/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol
+
+import pyarrow as pa
+
+from naviglio.model import (
+    Fence,
+    LedgerRow,
+    LoadCounts,
+    Place,
+    TableName,
+    TableSchema,
+    Window,
+)
+
+# --- storage ------------------------------------------------------------------------------------
+
+
+class Store(Protocol):
+    """Files below one root. Paths are relative, with `/`.
+
+    Raises StorageError for what its owner must mend (a full disk, a missing right).
+    """
+
+    root: str  # a path or URI that readers of Parquet understand
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Make the file durably, whole and only if absent; False when it was there already."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """Return the bytes of a file, or None when it is absent."""
+        ...
+
+    def write(self, path: str) -> AbstractContextManager[BinaryIO]:
+        """Open a new file below an existing folder; it is durable when the context ends well.
+
+        Raises LostRaceError when the folder is gone (another attempt took the number).
+        """
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; empty when it is absent."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder with all it holds; nothing when it is absent."""
+        ...
+
+
+# --- source -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything:
+    """All rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Since:
+    """Rows whose `column` is in [low, high); points as in `TablePosition.stream`, None for open."""
+
+    column: str
+    low: int | None
+    high: int | None
+    or_null: bool = False  # rows without a value as well
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """Rows whose event time `column` is in `window`."""
+
+    column: str
+    window: Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """Rows whose key hash, cut to its lowest `bits` bits, is one of `numbers` (None: all)."""
+
+    bits: int
+    numbers: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """Rows whose key is in `keys`, a table with the key columns in carrier types."""
+
+    keys: pa.Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class IsNull:
+    """Rows without a value in `column`."""
+
+    column: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both:
+    """Rows that meet both conditions."""
+
+    one: Condition
+    other: Condition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Not:
+    """Rows that don't meet the condition (never NULL: what isn't known to meet it is in)."""
+
+    condition: Condition
+
+
+Condition = Everything | Since | Within | Buckets | Keys | IsNull | Both | Not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """What to read of a table.
+
+    The batches hold the carriers of `schema`'s columns (or only of its key, with `rows=False`)
+    and `_beyond` (with rows), then `_key_hash` and `_row_hash` where `hashes` asks for them.
+    """
+
+    table: TableName
+    schema: TableSchema
+    where: Condition = Everything()
+    rows: bool = True
+    hashes: Literal["none", "key", "both"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digest:
+    """Rows of one bucket or window: how many, and the xor of their mixed row hashes."""
+
+    index: int
+    rows: int
+    checksum: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTraits:
+    """How sources differ, as data."""
+
+    hash_spec: str  # algorithm and version of `_row_hash` and digests
+
+
+class Snapshot(Protocol):
+    """One consistent moment of the source; every read of a capture happens in it."""
+
+    def place(self, since: Place | None) -> Place:
+        """Return where this moment stands; IdentityError unless it follows `since`."""
+        ...
+
+    def read(self, scan: Scan) -> Iterator[pa.RecordBatch]:
+        """Stream rows; memory is bounded by the batch."""
+        ...
+
+    def digest(self, scan: Scan, by: Buckets | Sequence[Window], event_time: str = "") -> list[Digest]:
+        """Count and sum rows in the database by bucket of the key hash, or by window.
+
+        Sums row hashes, or key hashes where `scan.hashes` is `key`. Windows are sorted and don't
+        overlap; `index` is the window's place in them. Buckets and windows without rows are absent.
+        """
+        ...
+
+    def count(self, scan: Scan) -> int:
+        """Count the rows of a scan."""
+        ...
+
+    def bad_keys(self, scan: Scan) -> list[str]:
+        """Return up to five keys (as text) that are NULL or stand on more than one row."""
+        ...
+
+
+class Source(Protocol):
+    """A system of record, read only."""
+
+    @property
+    def traits(self) -> SourceTraits:
+        """How it differs."""
+        ...
+
+    def describe(self, table: TableName, key: Sequence[str]) -> TableSchema:
+        """Return the logical schema; an empty `key` asks for the table's primary key.
+
+        Raises ConfigError: no such table or column, known values named; a type with no faithful
+        carrier; no right to read.
+        """
+        ...
+
+    def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
+        """Return the bound of modification times, read now; ConfigError where it can't be known.
+
+        A declared `safety_lag_s` takes the place of what can't be known.
+        """
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Open one snapshot-consistent, read-only moment."""
+        ...
+
+    def close(self) -> None:
+        """Give back every connection."""
+        ...
+
+
+# --- lake to target -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What a target lacks of a lake table, as of one version of it.
+
+    The batches hold the carriers of `schema` and `_beyond`; changes also `_op`. With `why_whole`
+    they hold all rows of the lake table, and say why changes would not do.
+    """
+
+    lake_table: str
+    landing: str
+    version: int
+    batch: int
+    schema: TableSchema
+    why_whole: str
+    batches: Iterator[pa.RecordBatch]
+
+
+# --- target -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staging:
+    """A filled staging table; its name carries the attempt."""
+
+    name: str
+    attempt: str
+    rows: int
+    whole: bool  # all rows of the lake table, or changes with `_op`
+    has_beyond: bool  # some row holds values beyond their carrier
+
+
+class TargetTransaction(Protocol):
+    """One transaction of the target: all or nothing, committed when its context ends well."""
+
+    def lock(self, target: TableName) -> LedgerRow | None:
+        """Lock the target's ledger row (also when absent) until the end; return it."""
+        ...
+
+    def merge(self, target: TableName, schema: TableSchema, staging: Staging) -> LoadCounts:
+        """Make the target equal to the staged rows (`whole`), or apply the staged changes.
+
+        Creates the table when it is absent, adds columns it lacks. Rows that don't differ byte for
+        byte stay untouched. Raises DataError (a constraint; the key is named), TargetError,
+        ConfigError (a column is missing or narrower in an adopted table).
+        """
+        ...
+
+    def record(self, row: LedgerRow) -> None:
+        """Write the target's ledger row."""
+        ...
+
+
+class Target(Protocol):
+    """A warehouse that is written."""
+
+    def ledger(self) -> dict[str, LedgerRow]:
+        """Return all ledger rows by target name; empty when there is no ledger yet."""
+        ...
+
+    def stage(
+        self, attempt: str, schema: TableSchema, batches: Iterator[pa.RecordBatch], *, whole: bool
+    ) -> Staging:
+        """Create and fill a staging table by bulk copy; memory is bounded by the batch.
+
+        Batches hold the carriers of `schema`, `_beyond` and, unless `whole`, `_op`; of a delete only
+        the key counts.
+        """
+        ...
+
+    def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
+        """Refuse a target that can't take the rows, before anything is staged.
+
+        ConfigError: a table that Naviglio did not make and that is not adopted, a column that is
+        missing or narrower, a key without a unique index, a right that is missing.
+        """
+        ...
+
+    def begin(self) -> AbstractContextManager[TargetTransaction]:
+        """Open a transaction; its commit is the third of the three commits."""
+        ...
+
+    def close(self) -> None:
+        """Drop staging tables of dead attempts and give back every connection."""
+        ...
