@@ -84,22 +84,22 @@ def corrections(day: date) -> Iterator[Change]:
     chance = _chance(day, "corrections")
     past = [(ago, day - timedelta(days=ago)) for ago in range(1, _LOOK_BACK + 1)]
     past = [(ago, then) for ago, then in past if then >= data.FIRST_DAY]
-    missed = chance.sample(past, min(len(past), chance.choice((1, 2))))
-    filed = chance.sample(past, min(len(past), chance.choice((1, 2))))
-    # The days ago choose places in the other day's order, so no two days touch the same flight.
-    places = {ago: 2 * _LOOK_BACK + _CORRECTED * (ago - 1) for ago, _ in past}
-    corrected = [
-        row for ago, then in past for row in _order(then)[places[ago] : places[ago] + _CORRECTED]
-    ]
-    yield _change(
-        "flights",
-        "update",
-        ({**_key("flights", r), "arr_delay": r["arr_delay"] + _delta(chance)} for r in corrected),
+    # Each day shuffles its flights once. The day `ago` days later owns these places of that order,
+    # so no two days edit the same flight: ago - 1 is deleted, 4 + ago copied, the next corrected.
+    corrected = []
+    for ago, then in past:
+        place = 2 * _LOOK_BACK + _CORRECTED * (ago - 1)
+        for row in _order(then)[place : place + _CORRECTED]:
+            delay = row["arr_delay"] + _delta(chance)
+            corrected.append({**_key("flights", row), "arr_delay": delay})
+    yield _change("flights", "update", corrected)
+    late = (
+        {**_order(then)[_LOOK_BACK + ago - 1], "flight": 9000 + ago}
+        for ago, then in _one_or_two(past, chance)
     )
-    late = ((ago, _order(then)[_LOOK_BACK + ago - 1]) for ago, then in sorted(filed))
-    yield _change("flights", "insert", ({**row, "flight": 9000 + ago} for ago, row in late))
-    gone = (_order(then)[ago - 1] for ago, then in sorted(missed))
-    yield _change("flights", "delete", (_key("flights", row) for row in gone))
+    yield _change("flights", "insert", late)
+    gone = (_key("flights", _order(then)[ago - 1]) for ago, then in _one_or_two(past, chance))
+    yield _change("flights", "delete", gone)
 
 
 def registries(day: date) -> Iterator[Change]:
@@ -110,7 +110,7 @@ def registries(day: date) -> Iterator[Change]:
     fleet = data.table("planes").to_pylist()
     _chance(data.FIRST_DAY, "fleet").shuffle(fleet)
     edited = chance.sample(fleet[366:], 5)
-    seats = ({"tailnum": p["tailnum"], "seats": p["seats"] + _delta(chance)} for p in edited)
+    seats = ({"tailnum": p["tailnum"], "seats": p["seats"] + chance.randint(1, 9)} for p in edited)
     yield _change("planes", "update", seats)
     # A real tail number has no leading zero.
     added = {**chance.choice(fleet), "tailnum": f"N0{number:03}V", "year": day.year}
@@ -162,6 +162,10 @@ def _order(day: date) -> tuple[Row, ...]:
 
 def _chance(day: date, topic: str) -> random.Random:
     return random.Random(f"naviglio {day} {topic}")  # noqa: S311 - repeatable, not secret
+
+
+def _one_or_two(days: list[tuple[int, date]], chance: random.Random) -> list[tuple[int, date]]:
+    return chance.sample(days, min(len(days), chance.choice((1, 2))))
 
 
 def _delta(chance: random.Random) -> int:
