@@ -1,0 +1,1 @@
+"""One package a vendor: source and destination behind the ports."""

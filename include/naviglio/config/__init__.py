@@ -1,0 +1,1 @@
+"""From YAML to the frozen dataclasses of the model; pydantic ends here."""

@@ -1,0 +1,1 @@
+"""Delta tables: the current view of a landing, with every version kept."""

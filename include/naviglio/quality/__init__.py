@@ -1,0 +1,1 @@
+"""Proves that source, lake and target agree, and names what differs."""

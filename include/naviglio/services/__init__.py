@@ -1,0 +1,1 @@
+"""Named, versioned contracts by which other systems ask for work."""

@@ -1,0 +1,1 @@
+"""Create-if-absent, attempts and leases over local disk, HDFS and object stores."""

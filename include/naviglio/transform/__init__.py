@@ -1,0 +1,1 @@
+"""Spark computes, the core commits."""

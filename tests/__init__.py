@@ -1,0 +1,1 @@
+"""Tests state promises; their folders are their tiers."""

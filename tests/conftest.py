@@ -1,0 +1,29 @@
+"""What every test shares: the tier from its folder, Hypothesis profiles, the embedded server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).parent
+TIERS = frozenset({"unit", "contract", "integration", "chaos", "e2e", "dags"})
+
+# tests/postgres_fixture.py starts the embedded PostgreSQL, once a session and only when asked for.
+pytest_plugins = ["tests.postgres_fixture"] if (TESTS / "postgres_fixture.py").exists() else []
+
+# No deadline: a shared machine's pauses say nothing about the code.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier, the first folder below `tests/`."""
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0]
+        if tier not in TIERS:
+            raise pytest.UsageError(f"{item.path}: tests live in a folder of {sorted(TIERS)}.")
+        item.add_marker(tier)
