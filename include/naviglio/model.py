@@ -193,6 +193,7 @@ class TablePosition:
     coverage: tuple[Coverage, ...] = ()
     hashes: HashState | None = None
     rows: int = 0  # the table's rows when it was last read whole; a guide for the delete guard
+    schema: TableSchema | None = None  # of the last landed rows; drift is told from it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +267,6 @@ class Manifest:
     fence: Fence
     parts: tuple[Part, ...]
     position: Position
-    control: str = ""  # what a control batch orders; its parts are empty
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""The use cases, one a file, each on one screen."""
+"""Use cases, one a file: each composes rooms, none does their work."""

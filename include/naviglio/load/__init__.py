@@ -1,1 +1,1 @@
-"""From the lake into staging, then one merge a target, in one transaction with its ledger."""
+"""From lake table to target: what a target lacks, staged and merged in its own transaction."""

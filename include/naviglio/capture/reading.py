@@ -1,0 +1,141 @@
+"""What one table's capture reads with, and what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from naviglio.carriers import arrow_schema, key_schema
+from naviglio.model import (
+    KEY_HASH,
+    OP,
+    ROW_HASH,
+    UPSERT,
+    DataFile,
+    Fence,
+    Part,
+    TablePosition,
+    TableSchema,
+    TableSpec,
+)
+from naviglio.ports import Scan, Snapshot
+
+
+_HASHES = {"none": (), "key": (KEY_HASH,), "both": (KEY_HASH, ROW_HASH)}
+
+
+class Sink(Protocol):
+    """Where files of the attempt are written; `landing.Attempt` is one."""
+
+    def write(
+        self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+    ) -> tuple[DataFile, ...]:
+        """Write batches as files; none where there are no rows."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One table inside one snapshot of its group."""
+
+    spec: TableSpec
+    schema: TableSchema
+    last: TablePosition | None
+    snapshot: Snapshot
+    fence: Fence
+    sink: Sink
+    number: int
+    at_utc: datetime
+    hash_spec: str
+    landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
+    locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
+
+    @property
+    def way(self) -> str:
+        """The way as the position records it."""
+        return way_of(self.spec)
+
+    @property
+    def hashes(self) -> Literal["none", "key", "both"]:
+        """The hashes that its rows carry, because a later capture compares by them."""
+        if self.spec.way == "diff":
+            return "both"
+        return "key" if self.spec.deletes.way == "sweep" else "none"
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash's specification: algorithm, columns and key; hashes of another never compare."""
+        columns = [(c.name, c.source_type) for c in self.schema.columns]
+        digest = hashlib.sha256(repr((columns, self.schema.key)).encode()).hexdigest()
+        return f"{self.hash_spec}:{digest[:16]}"
+
+    def scan(self, **kwargs: object) -> Scan:
+        """Return a scan of the table."""
+        return replace(Scan(table=self.spec.source, schema=self.schema), **kwargs)  # type: ignore[arg-type]  # dataclasses.replace types no mapping
+
+    def land(
+        self,
+        name: str,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        hashes: Literal["none", "key", "both"] = "none",
+        changes: bool = False,
+    ) -> tuple[DataFile, ...]:
+        """Write rows of the table (with `_op` where they are changes) and their hashes."""
+        schema = arrow_schema(self.schema, changes=changes)
+        for column in _HASHES[hashes]:
+            schema = schema.append(pa.field(column, pa.int64()))
+        return self.sink.write(f"{self.spec.name}-{name}", schema, batches)
+
+    def part(self, **kwargs: object) -> Part:
+        """Return a part of this table."""
+        basics = {"table": self.spec.name, "schema": self.schema, "event_time": self.spec.event_time}
+        return Part(**{**basics, **kwargs})  # type: ignore[arg-type]  # keyword arguments of Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """What a way found: the next position and a part, or None where nothing has to land.
+
+    `deletes` are the rows that would vanish, `of` those known before: what the guard looks at.
+    """
+
+    position: TablePosition
+    part: Part | None = None
+    deletes: int = 0
+    of: int = 0
+
+
+def way_of(spec: TableSpec) -> str:
+    """Return a table's way as its position records it."""
+    return f"{spec.way} {spec.modified}" if spec.modified else spec.way
+
+
+def rows_of(files: Iterable[DataFile]) -> int:
+    """Count the rows of files."""
+    return sum(file.rows for file in files)
+
+
+def with_op(batch: pa.RecordBatch, schema: pa.Schema, op: str = UPSERT) -> pa.RecordBatch:
+    """Return the batch as changes of one operation, with NULL in columns it does not hold."""
+    present = set(batch.schema.names)
+    columns = [
+        pa.repeat(pa.scalar(op), batch.num_rows)
+        if field.name == OP
+        else batch.column(field.name)
+        if field.name in present
+        else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def hash_schema(schema: TableSchema, *, keys_only: bool) -> pa.Schema:
+    """Return the Arrow schema of a hash state's files."""
+    hashes = _HASHES["key" if keys_only else "both"]
+    return pa.schema([*key_schema(schema), *(pa.field(name, pa.int64()) for name in hashes)])

@@ -1,0 +1,115 @@
+"""One table's capture: which way it takes this time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from naviglio.capture.diff import diff
+from naviglio.capture.drift import Drift, drift, old_rows_gained
+from naviglio.capture.reading import Captured, Reading
+from naviglio.capture.stream import stream
+from naviglio.capture.sweep import due, sweep
+from naviglio.capture.whole import snapshot
+from naviglio.capture.windows import changed_windows, gaps, read_windows
+from naviglio.errors import DataError
+from naviglio.model import HashState, TablePosition, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a run asks of its tables beyond going on where they are.
+
+    `windows` are read again (partitions, backfills) and nothing else is done; `whole` gives the
+    reason to read tables whole; `verify` reads windows again whose count or checksum changed.
+    """
+
+    windows: tuple[Window, ...] = ()
+    whole: str = ""
+    verify: bool = False
+
+
+def capture_table(
+    reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
+) -> Captured:
+    """Read one table; `changed` is its schema's drift, `final` the windows it should cover."""
+    _refuse_bad_keys(reading)
+    captured = _by_way(reading, wish, changed, final)
+    if captured.part is None:
+        return captured
+    return replace(
+        captured,
+        part=replace(captured.part, drift=changed.texts),
+        position=replace(captured.position, schema=reading.schema),
+    )
+
+
+def drift_of(reading: Reading) -> Drift:
+    """Return how the table's schema differs from its last landed one."""
+    before = reading.last.schema if reading.last else None
+    return drift(before, reading.schema) if before else Drift()
+
+
+def _by_way(
+    reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
+) -> Captured:
+    last = reading.last
+    if wish.windows:
+        return read_windows(reading, wish.windows)
+    if reading.spec.way == "windows" and not wish.whole and not changed.other:
+        return _windows(reading, wish, changed, final)
+    why = wish.whole or _why_whole(reading, changed)
+    if why:
+        if reading.spec.way == "stream" and reading.fence.point is None:
+            return Captured(position=last or TablePosition(way=reading.way))
+        return snapshot(reading, why)
+    if reading.spec.way == "diff":
+        return diff(reading)
+    captured = stream(reading)
+    return sweep(reading, captured) if due(reading) else captured
+
+
+def _windows(
+    reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
+) -> Captured:
+    last = reading.last or TablePosition(way=reading.way)
+    wanted = gaps(final, last.coverage)
+    if wish.verify or changed.added:
+        wanted += changed_windows(reading)
+    return read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
+
+
+def _why_whole(reading: Reading, changed: Drift) -> str:
+    """Return why the table must be read whole, or an empty text."""
+    last = reading.last
+    if last is None or (last.stream is None and last.hashes is None):
+        return "first capture"
+    if last.way != reading.way:
+        return f"the way was {last.way!r}, is {reading.way!r}"
+    if changed.other:
+        return f"accepted: {'; '.join(changed.other)}"
+    if reading.hashes != "none" and not _comparable(reading, last.hashes):
+        return "no hashes of these columns to compare with"
+    if changed.added and old_rows_gained(reading, changed.added):
+        return f"added columns {list(changed.added)} hold values in rows that did not change"
+    return ""
+
+
+def _comparable(reading: Reading, state: HashState | None) -> bool:
+    if state is None or state.keys_only != (reading.hashes == "key"):
+        return False
+    if state.keys_only:
+        return state.spec.split(":")[0] == reading.hash_spec
+    return state.spec == reading.fingerprint
+
+
+def _refuse_bad_keys(reading: Reading) -> None:
+    """Raise DataError where the declared key does not tell rows apart."""
+    if reading.schema.key_is_unique:
+        return
+    bad = reading.snapshot.bad_keys(reading.scan())
+    if bad:
+        raise DataError(
+            f"{reading.spec.source}: the key {list(reading.schema.key)} is NULL or stands on more "
+            f"than one row, e.g. {', '.join(bad)}. Mend the rows, or declare another `key`."
+        )

@@ -1,0 +1,104 @@
+"""Capture by *where* as windows of event time: what a window no longer holds is gone from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from naviglio.capture.reading import Captured, Reading, rows_of
+from naviglio.capture.stream import living
+from naviglio.model import ROW_HASH, Coverage, DataFile, TablePosition, Window
+from naviglio.ports import Within
+
+
+def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
+    """Land all rows of these windows; the stream's position stays as it is."""
+    last = reading.last or TablePosition(way=reading.way)
+    files: list[DataFile] = []
+    coverage: list[Coverage] = []
+    for number, window in enumerate(windows):
+        landed, covered = _read_window(reading, window, f"window-{number:03d}")
+        files.extend(landed)
+        coverage.append(covered)
+    before = [c for c in last.coverage if any(_overlap(c.window, w) for w in windows)]
+    kept = [c for c in last.coverage if c not in before]
+    lost = _lost(before, coverage)
+    part = reading.part(
+        kind="window", files=tuple(files), upserts=rows_of(files), windows=tuple(windows)
+    )
+    position = replace(
+        last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window))
+    )
+    return Captured(
+        position=position, part=part, deletes=lost, of=sum(c.rows for c in before)
+    )
+
+
+def changed_windows(reading: Reading) -> list[Window]:
+    """Return the covered windows whose count or checksum is another now."""
+    coverage = reading.last.coverage if reading.last else ()
+    if not coverage:
+        return []
+    digests = reading.snapshot.digest(
+        reading.scan(hashes="both"), [c.window for c in coverage], _event_time(reading)
+    )
+    now = {digest.index: (digest.rows, digest.checksum) for digest in digests}
+    return [
+        covered.window
+        for index, covered in enumerate(coverage)
+        if covered.spec != reading.fingerprint
+        or now.get(index, (0, 0)) != (covered.rows, covered.checksum)
+    ]
+
+
+def gaps(windows: Iterable[Window], coverage: Sequence[Coverage]) -> list[Window]:
+    """Return the windows that no coverage holds."""
+    covered = {c.window for c in coverage}
+    return [window for window in windows if window not in covered]
+
+
+def _read_window(
+    reading: Reading, window: Window, name: str
+) -> tuple[tuple[DataFile, ...], Coverage]:
+    where = Within(column=_event_time(reading), window=window)
+    rows = _Summing(reading.snapshot.read(reading.scan(where=where, hashes="both")))
+    files = reading.land(name, living(reading, rows), hashes="both")
+    covered = Coverage(
+        window=window, batch=reading.number, read_at_utc=reading.at_utc,
+        rows=rows.rows, checksum=rows.checksum, spec=reading.fingerprint,
+    )  # fmt: skip
+    return files, covered
+
+
+def _lost(before: Iterable[Coverage], now: Iterable[Coverage]) -> int:
+    """Count the rows that windows have fewer than when they were last read."""
+    found = {c.window: c.rows for c in now}
+    return sum(max(0, c.rows - found.get(c.window, c.rows)) for c in before)
+
+
+def _overlap(one: Window, other: Window) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+def _event_time(reading: Reading) -> str:
+    assert reading.spec.event_time is not None
+    return reading.spec.event_time
+
+
+class _Summing:
+    """Rows on their way to a file: counted, the xor of their row hashes kept as the checksum."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self.rows = 0
+        self.checksum = 0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            self.rows += batch.num_rows
+            hashes = batch.column(ROW_HASH).to_numpy(zero_copy_only=False)
+            self.checksum ^= int(np.bitwise_xor.reduce(hashes))
+            yield batch

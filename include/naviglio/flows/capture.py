@@ -1,0 +1,189 @@
+"""Capture one group: head, fence, one snapshot, then batch head+1, or nothing."""
+
+from __future__ import annotations
+
+import logging
+
+
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from naviglio.capture.guard import suspicious
+from naviglio.capture.reading import Captured, Reading
+from naviglio.capture.table import Wish, capture_table, drift_of
+from naviglio.errors import LostRaceError, QuestionError
+from naviglio.flows.site import HeardSink, Site
+from naviglio.landing.attempt import Attempt
+from naviglio.landing.landing import Head, Landing
+from naviglio.model import (
+    Fence,
+    Group,
+    Manifest,
+    Place,
+    Position,
+    Question,
+    TablePosition,
+    TableSchema,
+    TableSpec,
+    Window,
+)
+from naviglio.partitions import key_of, windows_between
+from naviglio.points import reach
+from naviglio.ports import Snapshot
+
+log = logging.getLogger("naviglio.capture")
+_TRIES = 6
+
+
+def capture(site: Site, group: Group, wish: Wish) -> Manifest | None:
+    """Land the group's next batch; None when there is nothing to land.
+
+    A worker that loses the race for a number throws its files away and captures again. Raises
+    QuestionError while a question holds the group; nothing has landed then.
+    """
+    for attempt in Retrying(
+        retry=retry_if_exception_type(LostRaceError),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0, 0.2),
+        reraise=True,
+    ):
+        with attempt:
+            return _capture_once(site, group, wish)
+    raise AssertionError("tenacity re-raises")
+
+
+def fence_of(site: Site, group: Group) -> Fence:
+    """Read the group's fence; groups without modification or event times need none."""
+    if all(table.way == "diff" for table in group.tables):
+        return Fence(point=None)
+    return site.source.fence(site.pipeline.fence_margin_s, site.pipeline.safety_lag_s)
+
+
+def final_windows(table: TableSpec, zone: ZoneInfo, fence: Fence) -> list[Window]:
+    """Return the windows of a table by windows, from its first to the last one below the fence."""
+    if table.way != "windows" or table.since is None or fence.point is None:
+        return []
+    moment = datetime.fromtimestamp(fence.point // 1000 / 1_000_000, UTC)
+    last = max(key_of(moment, zone), table.since)
+    windows = windows_between(table.since, last, zone).values()
+    return [window for window in windows if window.end <= moment]
+
+
+def _capture_once(site: Site, group: Group, wish: Wish) -> Manifest | None:
+    landing = site.landing(group)
+    identity = landing.found()
+    head = landing.head()
+    reach("capture: after head")
+    schemas = {t.name: site.source.describe(t.source, t.key) for t in group.tables}
+    fence = fence_of(site, group)
+    reach("capture: after fence")
+    with site.source.snapshot() as snapshot, landing.attempt(head) as attempt:
+        place = snapshot.place(_expected(head, wish))
+        reach("capture: after snapshot")
+        captured = {
+            table.name: _capture_table(site, group, table, head, attempt, snapshot, fence, wish,
+                                       schemas[table.name])
+            for table in group.tables
+            if not wish.windows or (table.event_time and table.way != "diff")
+        }  # fmt: skip
+        reach("capture: after files")
+        before = head.manifest.position.tables if head.manifest else {}
+        if not _lands(before, captured):
+            attempt.abandon()
+            return None
+        manifest = Manifest(
+            group=group.name, number=attempt.number, attempt=attempt.id, landing=identity,
+            previous=head.sha256, created_at_utc=datetime.now(UTC), fence=fence,
+            parts=tuple(c.part for c in captured.values() if c.part),
+            position=_position(before, captured, place),
+        )  # fmt: skip
+        landing.commit(attempt, manifest)
+    for part in manifest.parts:
+        log.info(
+            "captured %s.%s: batch %d, %s, %d upserts, %d deletes",
+            group.name, part.table, manifest.number, part.kind, part.upserts, part.deletes,
+        )  # fmt: skip
+    return manifest
+
+
+def _expected(head: Head, wish: Wish) -> Place | None:
+    """Return the place that the snapshot must follow; a new whole reading takes any."""
+    return head.manifest.position.place if head.manifest and not wish.whole else None
+
+
+def _capture_table(
+    site: Site, group: Group, table: TableSpec, head: Head, attempt: Attempt, snapshot: Snapshot,
+    fence: Fence, wish: Wish, schema: TableSchema,
+) -> Captured:  # fmt: skip
+    landing = site.landing(group)
+    last = head.manifest.position.tables.get(table.name) if head.manifest else None
+    reading = Reading(
+        spec=table, schema=schema, last=last, snapshot=snapshot, fence=fence,
+        sink=HeardSink(attempt, site, table.name), number=attempt.number,
+        at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
+        landed_since=lambda number: _landed_since(landing, number, table.name),
+        locate=lambda path: str(Path(landing.store.root, path)),
+    )  # fmt: skip
+    drift = drift_of(reading)
+    if drift.other and not wish.whole:
+        found = "; ".join(drift.other)
+        _hold(site, landing, _question(group, table, head, "drift", f"its schema drifted: {found}", found))
+    zone = ZoneInfo(site.pipeline.time_zone)
+    captured = capture_table(reading, wish, drift, final_windows(table, zone, fence))
+    if suspicious(captured, table.guard):
+        text = f"{captured.deletes} of {captured.of} rows known before are gone"
+        _hold(site, landing,
+              _question(group, table, head, "mass delete", text, str(captured.deletes)))  # fmt: skip
+    else:
+        landing.withdraw(head.number, table.name)
+    return captured
+
+
+def _question(
+    group: Group, table: TableSpec, head: Head, kind: str, text: str, found: str
+) -> Question:
+    return Question(
+        group=group.name, table=table.name, kind=kind,  # type: ignore[arg-type]  # one of two literals, above
+        head=head.number, text=text, found=found, asked_at_utc=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def _hold(site: Site, landing: Landing, question: Question) -> None:
+    """Ask, and stop the group, unless the question is answered."""
+    if landing.answered(question):
+        return
+    landing.ask(question)
+    raise QuestionError(
+        f"table {question.table!r}: {question.text}. Nothing was landed. If that is right, run "
+        f"`naviglio accept {site.pipeline.name} --table {question.table}` and run again; else mend the "
+        "source."
+    )
+
+
+def _landed_since(landing: Landing, number: int, table: str) -> list[str]:
+    return [
+        str(Path(landing.store.root, file.path))
+        for manifest in landing.after(number)
+        for part in manifest.parts
+        if part.table == table
+        for file in part.files
+    ]
+
+
+def _lands(before: dict[str, TablePosition], captured: dict[str, Captured]) -> bool:
+    """Whether there is anything to land: rows, windows that were read, or a new key list."""
+    return any(
+        c.part is not None
+        or (name in before and c.position.hashes != before[name].hashes)
+        for name, c in captured.items()
+    )
+
+
+def _position(
+    before: dict[str, TablePosition], captured: dict[str, Captured], place: Place
+) -> Position:
+    now = {name: c.position for name, c in captured.items()}
+    return Position(place=place, tables={**before, **now})

@@ -1,0 +1,70 @@
+"""Do landing, lake and ledger belong together? A stranger stops the run before anything is written."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from naviglio.errors import IdentityError
+from naviglio.flows.site import Site
+from naviglio.model import Group, LedgerRow, Question, TableSpec
+
+
+def check_identity(site: Site, group: Group) -> None:
+    """Compare the identities that landing, lake tables and ledger rows carry.
+
+    Raises IdentityError: a landing that was deleted or comes from elsewhere, two landings on one
+    lake, a landing or lake older than what was loaded from it.
+    """
+    landing = site.landing(group)
+    identity, head = landing.identity(), landing.head().number
+    ledger = site.target.ledger()
+    for table in group.tables:
+        _check_lake(site, table, identity, head, landing.store.root)
+        row = ledger.get(str(table.target))
+        if row is not None and row.pipeline == site.pipeline.name:
+            _check_ledger(site, group, table, row, identity, head)
+
+
+def _check_lake(
+    site: Site, table: TableSpec, identity: str | None, head: int, root: str
+) -> None:
+    lake = site.lake(table)
+    owner = lake.landing()
+    if owner is None:
+        return
+    if owner != identity:
+        here = f"is {identity}" if identity else "is gone or empty"
+        raise IdentityError(
+            f"lake table {lake.uri} was built from landing {owner}, but the landing at {root} {here}. "
+            "Restore that landing's folder; or, to start over from the source, move the lake table's "
+            "folder away and run again."
+        )
+    if lake.number() > head:
+        raise IdentityError(
+            f"lake table {lake.uri} has applied batch {lake.number()}, but the landing at {root} ends "
+            f"at {head}: it is an older copy. Restore the newer landing."
+        )
+
+
+def _check_ledger(
+    site: Site, group: Group, table: TableSpec, row: LedgerRow, identity: str | None, head: int
+) -> None:
+    landing = site.landing(group)
+    if row.landing == identity and row.batch <= head:
+        return
+    found = f"ledger {row.landing} batch {row.batch}, landing {identity or 'none'} batch {head}"
+    if row.landing != identity:
+        found = f"ledger {row.landing}, landing {identity or 'none'}"
+    # Not bound to a head: an answer must hold from the first new batch until the load after it.
+    question = Question(
+        group=group.name, table=table.name, kind="identity", head=0,
+        text=f"target {row.target} was loaded from another landing ({found})", found=row.landing,
+        asked_at_utc=datetime.now(UTC),
+    )  # fmt: skip
+    if row.landing != identity and landing.answered(question):
+        return
+    landing.ask(question)
+    raise IdentityError(
+        f"{question.text}. Restore the landing's folder at {landing.store.root}; or run `naviglio "
+        f"accept {site.pipeline.name} --table {table.name}` to compare the target whole with a new one."
+    )

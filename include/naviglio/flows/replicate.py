@@ -1,0 +1,115 @@
+"""The data path of one group: every step drains from its own last commit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from naviglio.capture.table import Wish
+from naviglio.errors import NaviglioError
+from naviglio.flows.capture import capture
+from naviglio.flows.identity import check_identity
+from naviglio.flows.site import Site
+from naviglio.lake.table import Applied
+from naviglio.load.catch_up import catch_up
+from naviglio.model import Group, LedgerRow, Manifest, Part
+from naviglio.ports import Feed
+
+log = logging.getLogger("naviglio.replicate")
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What one run did to one group; seconds by step."""
+
+    group: str
+    batch: Manifest | None = None
+    applied: dict[str, list[Applied]] = field(default_factory=dict)
+    loaded: dict[str, LedgerRow] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: NaviglioError | None = None
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Keep the seconds of a step."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - begun
+
+
+def replicate(site: Site, group: Group, wish: Wish) -> Report:
+    """Capture, apply and load one group; what went wrong stands in the report."""
+    report = Report(group=group.name)
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("check", lambda: check_identity(site, group)),
+        ("capture", lambda: _capture(site, group, wish, report)),
+        ("apply", lambda: _apply(site, group, report)),
+        ("load", lambda: _load(site, group, report)),
+    ]
+    for step, run in steps:
+        try:
+            with report.timed(step):
+                run()
+        except NaviglioError as error:
+            log.error("group %s: %s failed: %s", group.name, step, error)
+            report.error = report.error or error
+            if step == "check":
+                break
+    return report
+
+
+def catch_up_lake(site: Site, group: Group) -> dict[str, list[Applied]]:
+    """Apply every batch after each lake table's own number, in order."""
+    landing, done = site.landing(group), {}
+    for table in group.tables:
+        lake = site.lake(table)
+        applied = [
+            lake.apply(manifest, _part(manifest, table.name), landing.store.root)
+            for manifest in landing.after(lake.number())
+        ]
+        done[table.name] = [found for found in applied if found is not None]
+    return done
+
+
+def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
+    """Load everything after each target's own ledger row."""
+    done = {}
+    for table in group.tables:
+        lake, name = site.lake(table), table.name
+
+        def feed(since: LedgerRow | None) -> Feed | None:
+            found = lake.feed(since)  # noqa: B023 - called within this turn of the loop
+            if found is None:
+                return None
+            return replace(found, batches=site.heard("load", name, found.batches))  # noqa: B023
+
+        row = catch_up(site.target, site.pipeline.name, table, feed)
+        if row is not None:
+            done[table.name] = row
+            log.info(
+                "loaded %s: version %d, %d inserted, %d updated, %d deleted, %d unchanged%s",
+                row.target, row.version, row.inserted, row.updated, row.deleted, row.unchanged,
+                f" (whole: {row.why_whole})" if row.why_whole else "",
+            )  # fmt: skip
+    return done
+
+
+def _capture(site: Site, group: Group, wish: Wish, report: Report) -> None:
+    report.batch = capture(site, group, wish)
+
+
+def _apply(site: Site, group: Group, report: Report) -> None:
+    report.applied = catch_up_lake(site, group)
+
+
+def _load(site: Site, group: Group, report: Report) -> None:
+    report.loaded = catch_up_target(site, group)
+
+
+def _part(manifest: Manifest, table: str) -> Part | None:
+    return {part.table: part for part in manifest.parts}.get(table)

@@ -1,0 +1,1 @@
+"""The landing: append-only batches of changes, each one manifest."""

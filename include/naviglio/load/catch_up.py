@@ -1,0 +1,100 @@
+"""Bring one target to the lake table's newest version: the third of the three commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from naviglio.errors import ConfigError, LostRaceError
+from naviglio.model import LedgerRow, LoadCounts, TableSpec
+from naviglio.points import reach
+from naviglio.ports import Feed, Target
+
+_TRIES = 6
+
+
+def catch_up(
+    target: Target,
+    pipeline: str,
+    spec: TableSpec,
+    feed_since: Callable[[LedgerRow | None], Feed | None],
+) -> LedgerRow | None:
+    """Load everything after the ledger's own version; return the new ledger row, None if up to date.
+
+    Raises ConfigError where another pipeline owns the target, DataError where a row does not fit,
+    LostRaceError when other loads keep winning; nothing is half done in any case.
+    """
+    for attempt in Retrying(
+        retry=retry_if_exception_type(LostRaceError),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0, 0.2),
+        reraise=True,
+    ):
+        with attempt:
+            return _catch_up_once(target, pipeline, spec, feed_since)
+    raise AssertionError("tenacity re-raises")
+
+
+def _catch_up_once(
+    target: Target,
+    pipeline: str,
+    spec: TableSpec,
+    feed_since: Callable[[LedgerRow | None], Feed | None],
+) -> LedgerRow | None:
+    name = str(spec.target)
+    before = target.ledger().get(name)
+    if before is not None and before.pipeline != pipeline:
+        raise ConfigError(
+            f"target {name!r} belongs to pipeline {before.pipeline!r}, not to {pipeline!r}: one "
+            "pipeline a target. Choose another `target`."
+        )
+    feed = feed_since(before)
+    if feed is None:
+        return None
+    target.check(spec.target, feed.schema, adopt=spec.adopt)
+    attempt, whole = uuid.uuid4().hex[:16], bool(feed.why_whole)
+    batches = _Peeked(feed.batches)
+    staging = None
+    if whole or batches.any:
+        staging = target.stage(attempt, feed.schema, iter(batches), whole=whole)
+    reach("load: after staging")
+    with target.begin() as transaction:
+        if transaction.lock(spec.target) != before:
+            raise LostRaceError(
+                f"target {name!r} was loaded by another worker meanwhile; nothing was merged."
+            )
+        counts = LoadCounts()
+        if staging is not None:
+            counts = transaction.merge(spec.target, feed.schema, staging)
+        row = LedgerRow(
+            target=name, pipeline=pipeline, table=spec.name, landing=feed.landing,
+            lake_table=feed.lake_table, version=feed.version, batch=feed.batch, attempt=attempt,
+            loaded_at_utc=datetime.now(UTC), why_whole=feed.why_whole, inserted=counts.inserted,
+            updated=counts.updated, deleted=counts.deleted, unchanged=counts.unchanged,
+        )  # fmt: skip
+        transaction.record(row)
+        reach("load: before commit")
+    reach("load: after commit")
+    return row
+
+
+class _Peeked:
+    """Batches of which one can ask whether there are any rows, before they are read."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._first = next((batch for batch in batches if batch.num_rows), None)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a row."""
+        return self._first is not None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        if self._first is not None:
+            yield self._first
+        yield from self._batches
