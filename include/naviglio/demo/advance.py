@@ -75,8 +75,8 @@ def _last_day(connection: psycopg.Connection, days: int) -> date:
     left = (data.LAST_DAY - row[0]).days
     if days > left:
         raise DataError(
-            f"demo advance: cannot play {days} days from {row[0]} on: the data ends on "
-            f"{data.LAST_DAY}, {left} days are left. Play fewer, or start again with "
+            f"demo advance: cannot play {days} days after {row[0]}: the data ends with "
+            f"{data.LAST_DAY}, days left: {left}. Play fewer, or start again with "
             "`naviglio demo seed --reset`."
         )
     last: date = row[0] + timedelta(days=days)

@@ -161,7 +161,7 @@ def _order(day: date) -> tuple[Row, ...]:
 
 
 def _chance(day: date, topic: str) -> random.Random:
-    return random.Random(f"naviglio {day} {topic}")  # noqa: S311 - repeatable, not secret
+    return random.Random(f"naviglio {day} {topic}")
 
 
 def _one_or_two(days: list[tuple[int, date]], chance: random.Random) -> list[tuple[int, date]]:

@@ -69,7 +69,7 @@ def now_playing(url: str) -> date | None:
 
 @contextmanager
 def connect(url: str) -> Iterator[psycopg.Connection]:
-    """Connect as the application, in autocommit mode; what the server refuses is a `SourceError`."""
+    """Connect as the application, in autocommit mode; a refusal is a `SourceError`."""
     try:
         conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # its message would quote the URL, password and all

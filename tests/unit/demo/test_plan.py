@@ -26,6 +26,7 @@ Key = tuple[Any, ...]
 
 
 def key_of(change: Change, row: Row) -> Key:
+    """Return the key of a row of the change's table."""
     return tuple(row[column] for column in KEYS[change.table])
 
 
