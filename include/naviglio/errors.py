@@ -54,7 +54,7 @@ class DataError(NaviglioError):
 
 
 class QuestionError(DataError):
-    """A recorded question holds the group until `naviglio accept` or a changed source answers it."""
+    """A recorded question holds the group until `naviglio accept`, or the source, answers it."""
 
     exit_code = 7
 

@@ -96,8 +96,8 @@ class TableSpec:
     target: TableName
     key: tuple[str, ...]
     way: Literal["stream", "windows", "diff"]
-    modified: str | None = None  # of `stream`: the modification time
-    event_time: str | None = None
+    modified: str = ""  # of `stream`: the modification time
+    event_time: str = ""
     nulls: Literal["refuse", "read", "ignore"] = "refuse"  # rows without a modification time
     deletes: Deletes = Deletes()
     since: str | None = None  # of `windows`: the first partition
@@ -248,7 +248,7 @@ class Part:
     files: tuple[DataFile, ...] = ()
     upserts: int = 0
     deletes: int = 0
-    event_time: str | None = None
+    event_time: str = ""
     windows: tuple[Window, ...] = ()
     drift: tuple[str, ...] = ()
     why: str = ""  # why a snapshot was taken

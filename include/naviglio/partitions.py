@@ -16,9 +16,7 @@ def day_of(key: str) -> date:
     """Return the day that a partition key names: `2013-01-05`, or with `T00:00:00` behind it."""
     match = _KEY.match(key)
     try:
-        if match is None:
-            raise ValueError(key)
-        return date.fromisoformat(match[1])
+        return date.fromisoformat(match[1] if match else "")
     except ValueError:
         raise ConfigError(
             f"partition key {key!r} names no day. Write a day as YYYY-MM-DD, e.g. 2013-01-05."

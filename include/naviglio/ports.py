@@ -165,7 +165,9 @@ class Snapshot(Protocol):
         """Stream rows; memory is bounded by the batch."""
         ...
 
-    def digest(self, scan: Scan, by: Buckets | Sequence[Window], event_time: str = "") -> list[Digest]:
+    def digest(
+        self, scan: Scan, by: Buckets | Sequence[Window], event_time: str = ""
+    ) -> list[Digest]:
         """Count and sum rows in the database by bucket of the key hash, or by window.
 
         Sums row hashes, or key hashes where `scan.hashes` is `key`. Windows are sorted and don't
@@ -281,8 +283,8 @@ class Target(Protocol):
     ) -> Staging:
         """Create and fill a staging table by bulk copy; memory is bounded by the batch.
 
-        Batches hold the carriers of `schema`, `_beyond` and, unless `whole`, `_op`; of a delete only
-        the key counts.
+        Batches hold the carriers of `schema`, `_beyond` and, unless `whole`, `_op`; of a delete
+        only the key counts.
         """
         ...
 

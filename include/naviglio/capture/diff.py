@@ -9,19 +9,15 @@ from naviglio.capture.known import bits_for, known_from
 from naviglio.capture.reading import Captured, Reading, hash_schema, rows_of, with_op
 from naviglio.capture.whole import snapshot
 from naviglio.carriers import arrow_schema
-from naviglio.model import DELETE, HashState
+from naviglio.model import DELETE, HashState, TablePosition
 from naviglio.ports import Buckets, Keys
 
 _MOST_BY_KEY = 0.1  # beyond this share of touched rows, reading all is cheaper than by key
 _FEW = 20_000  # rows that are always read by key
 
 
-def diff(reading: Reading) -> Captured:
-    """Land the rows whose hash changed and the keys that are gone."""
-    last = reading.last
-    assert last is not None
-    assert last.hashes is not None
-    state = last.hashes
+def diff(reading: Reading, last: TablePosition, state: HashState) -> Captured:
+    """Land the rows whose hash is not that of `state`, and the keys that are gone."""
     files = [reading.locate(file.path) for file in state.files]
     with known_from(files, reading.schema, keys_only=False) as known:
         bits = bits_for(state.rows)

@@ -44,7 +44,7 @@ def old_rows_gained(reading: Reading, added: tuple[str, ...]) -> bool:
     A column added with a default changes rows without touching their modification time.
     """
     position, spec = reading.last, reading.spec
-    if position is None or position.stream is None or spec.modified is None:
+    if position is None or position.stream is None or not spec.modified:
         return False
     below = Since(column=spec.modified, low=None, high=position.stream, or_null=True)
     return any(

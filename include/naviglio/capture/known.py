@@ -95,14 +95,12 @@ class Known:
 
 
 @contextmanager
-def known_from(
-    files: Sequence[str], schema: TableSchema, *, keys_only: bool
-) -> Iterator[Known]:
+def known_from(files: Sequence[str], schema: TableSchema, *, keys_only: bool) -> Iterator[Known]:
     """Open what these Parquet files hold; a key that stands in several counts once."""
     with tempfile.TemporaryDirectory(prefix="naviglio-") as spill:
-        config = {"memory_limit": _MEMORY, "temp_directory": spill, "threads": "2",
-                  "preserve_insertion_order": "false", "TimeZone": "UTC"}  # fmt: skip
-        with duckdb.connect(config=config) as connection:
+        settings = {"memory_limit": _MEMORY, "temp_directory": spill, "threads": "2",
+                    "preserve_insertion_order": "false", "TimeZone": "UTC"}  # fmt: skip
+        with duckdb.connect(config={**settings}) as connection:
             known = Known(connection, schema, keys_only=keys_only)
             _view(connection, files, hash_schema(schema, keys_only=keys_only), keys_only=keys_only)
             yield known

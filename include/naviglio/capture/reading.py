@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
@@ -24,7 +24,6 @@ from naviglio.model import (
     TableSpec,
 )
 from naviglio.ports import Scan, Snapshot
-
 
 _HASHES = {"none": (), "key": (KEY_HASH,), "both": (KEY_HASH, ROW_HASH)}
 
@@ -94,7 +93,11 @@ class Reading:
 
     def part(self, **kwargs: object) -> Part:
         """Return a part of this table."""
-        basics = {"table": self.spec.name, "schema": self.schema, "event_time": self.spec.event_time}
+        basics = {
+            "table": self.spec.name,
+            "schema": self.schema,
+            "event_time": self.spec.event_time,
+        }
         return Part(**{**basics, **kwargs})  # type: ignore[arg-type]  # keyword arguments of Part
 
 

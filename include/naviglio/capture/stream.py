@@ -11,20 +11,18 @@ import pyarrow.compute as pc
 from naviglio.capture.reading import Captured, Reading, rows_of, with_op
 from naviglio.carriers import arrow_schema
 from naviglio.errors import DataError
-from naviglio.model import DELETE, KEY_HASH, OP, UPSERT
+from naviglio.model import DELETE, KEY_HASH, OP, UPSERT, TablePosition
 from naviglio.ports import Condition, Everything, IsNull, Not, Since
 
 
-def stream(reading: Reading) -> Captured:
-    """Land what was modified since the position and can't change below the fence any more."""
-    last, fence = reading.last, reading.fence.point
-    assert last is not None
-    assert last.stream is not None
-    if fence is None or fence <= last.stream:
+def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
+    """Land what was modified from `since` on and can't change below the fence any more."""
+    fence = reading.fence.point
+    if fence is None or fence <= since:
         return Captured(position=last)
     where = Since(
-        column=_modified(reading),
-        low=last.stream,
+        column=reading.spec.modified,
+        low=since,
         high=fence,
         or_null=reading.spec.nulls == "read",
     )
@@ -52,7 +50,7 @@ def readable(reading: Reading) -> Condition:
 def refuse_nulls(reading: Reading) -> None:
     """Raise DataError where rows without a modification time would never be seen."""
     spec = reading.spec
-    if spec.modified is None or spec.nulls != "refuse":
+    if not spec.modified or spec.nulls != "refuse":
         return
     if not reading.schema.column(spec.modified).nullable:
         return
@@ -95,11 +93,6 @@ def _marked(reading: Reading, batch: pa.RecordBatch) -> pa.Array | None:
     column = batch.column(name)
     flags = column if pa.types.is_boolean(column.type) else column.is_valid()
     return pc.fill_null(flags, False)  # noqa: FBT003 - Arrow's own signature
-
-
-def _modified(reading: Reading) -> str:
-    assert reading.spec.modified is not None
-    return reading.spec.modified
 
 
 class _Counting:

@@ -16,18 +16,13 @@ from naviglio.ports import Buckets
 _MOST_BATCHES = 16  # landed since the last key list; beyond it the list is written anew
 
 
-def due(reading: Reading) -> bool:
+def due(reading: Reading, state: HashState) -> bool:
     """Whether the table's deletes are to be looked for now."""
-    state = reading.last.hashes if reading.last else None
-    if reading.spec.deletes.way != "sweep" or state is None:
-        return False
     return (reading.at_utc - state.read_at_utc).total_seconds() >= reading.spec.deletes.every_s
 
 
-def sweep(reading: Reading, streamed: Captured) -> Captured:
-    """Add to a stream's capture the deletes that the snapshot shows."""
-    state = streamed.position.hashes
-    assert state is not None
+def sweep(reading: Reading, streamed: Captured, state: HashState) -> Captured:
+    """Add to a stream's capture the keys of `state`, and landed since, that are gone."""
     since = reading.landed_since(state.batch)
     files = [reading.locate(file.path) for file in state.files] + since
     with known_from(files, reading.schema, keys_only=True) as known:
@@ -78,6 +73,4 @@ def _with_deletes(reading: Reading, streamed: Captured, gone: pa.Table) -> Part:
     batches = (with_op(batch, schema, DELETE) for batch in gone.to_batches())
     files = reading.land("deletes", batches, changes=True)
     part = streamed.part or reading.part(kind="stream")
-    return replace(
-        part, files=(*part.files, *files), deletes=part.deletes + gone.num_rows
-    )
+    return replace(part, files=(*part.files, *files), deletes=part.deletes + gone.num_rows)

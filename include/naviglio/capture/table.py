@@ -50,28 +50,34 @@ def drift_of(reading: Reading) -> Drift:
     return drift(before, reading.schema) if before else Drift()
 
 
-def _by_way(
-    reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
-) -> Captured:
-    last = reading.last
+def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
     if wish.windows:
         return read_windows(reading, wish.windows)
     if reading.spec.way == "windows" and not wish.whole and not changed.other:
         return _windows(reading, wish, changed, final)
     why = wish.whole or _why_whole(reading, changed)
-    if why:
-        if reading.spec.way == "stream" and reading.fence.point is None:
-            return Captured(position=last or TablePosition(way=reading.way))
-        return snapshot(reading, why)
-    if reading.spec.way == "diff":
-        return diff(reading)
-    captured = stream(reading)
-    return sweep(reading, captured) if due(reading) else captured
+    if why or reading.last is None:
+        return _whole(reading, why)
+    return _changes(reading, reading.last)
 
 
-def _windows(
-    reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
-) -> Captured:
+def _whole(reading: Reading, why: str) -> Captured:
+    if reading.spec.way == "stream" and reading.fence.point is None:
+        # Without a fence there is no point from which a stream could go on: wait for one.
+        return Captured(position=reading.last or TablePosition(way=reading.way))
+    return snapshot(reading, why)
+
+
+def _changes(reading: Reading, last: TablePosition) -> Captured:
+    if last.stream is None:
+        return diff(reading, last, last.hashes) if last.hashes else Captured(position=last)
+    captured = stream(reading, last, last.stream)
+    if last.hashes and due(reading, last.hashes):
+        return sweep(reading, captured, last.hashes)
+    return captured
+
+
+def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
     last = reading.last or TablePosition(way=reading.way)
     wanted = gaps(final, last.coverage)
     if wish.verify or changed.added:

@@ -29,12 +29,8 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
     part = reading.part(
         kind="window", files=tuple(files), upserts=rows_of(files), windows=tuple(windows)
     )
-    position = replace(
-        last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window))
-    )
-    return Captured(
-        position=position, part=part, deletes=lost, of=sum(c.rows for c in before)
-    )
+    position = replace(last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window)))
+    return Captured(position=position, part=part, deletes=lost, of=sum(c.rows for c in before))
 
 
 def changed_windows(reading: Reading) -> list[Window]:
@@ -43,7 +39,7 @@ def changed_windows(reading: Reading) -> list[Window]:
     if not coverage:
         return []
     digests = reading.snapshot.digest(
-        reading.scan(hashes="both"), [c.window for c in coverage], _event_time(reading)
+        reading.scan(hashes="both"), [c.window for c in coverage], reading.spec.event_time
     )
     now = {digest.index: (digest.rows, digest.checksum) for digest in digests}
     return [
@@ -63,7 +59,7 @@ def gaps(windows: Iterable[Window], coverage: Sequence[Coverage]) -> list[Window
 def _read_window(
     reading: Reading, window: Window, name: str
 ) -> tuple[tuple[DataFile, ...], Coverage]:
-    where = Within(column=_event_time(reading), window=window)
+    where = Within(column=reading.spec.event_time, window=window)
     rows = _Summing(reading.snapshot.read(reading.scan(where=where, hashes="both")))
     files = reading.land(name, living(reading, rows), hashes="both")
     covered = Coverage(
@@ -81,11 +77,6 @@ def _lost(before: Iterable[Coverage], now: Iterable[Coverage]) -> int:
 
 def _overlap(one: Window, other: Window) -> bool:
     return one.start < other.end and other.start < one.end
-
-
-def _event_time(reading: Reading) -> str:
-    assert reading.spec.event_time is not None
-    return reading.spec.event_time
 
 
 class _Summing:

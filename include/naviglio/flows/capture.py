@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-
-
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -36,6 +36,17 @@ from naviglio.ports import Snapshot
 
 log = logging.getLogger("naviglio.capture")
 _TRIES = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """One try of a capture: what it goes on from, writes to, reads in and is asked for."""
+
+    head: Head
+    attempt: Attempt
+    snapshot: Snapshot
+    fence: Fence
+    wish: Wish
 
 
 def capture(site: Site, group: Group, wish: Wish) -> Manifest | None:
@@ -83,14 +94,14 @@ def _capture_once(site: Site, group: Group, wish: Wish) -> Manifest | None:
     with site.source.snapshot() as snapshot, landing.attempt(head) as attempt:
         place = snapshot.place(_expected(head, wish))
         reach("capture: after snapshot")
+        moment = _Moment(head=head, attempt=attempt, snapshot=snapshot, fence=fence, wish=wish)
         captured = {
-            table.name: _capture_table(site, group, table, head, attempt, snapshot, fence, wish,
-                                       schemas[table.name])
+            table.name: _capture_table(site, group, table, moment, schemas[table.name])
             for table in group.tables
             if not wish.windows or (table.event_time and table.way != "diff")
-        }  # fmt: skip
+        }
         reach("capture: after files")
-        before = head.manifest.position.tables if head.manifest else {}
+        before = _positions(head)
         if not _lands(before, captured):
             attempt.abandon()
             return None
@@ -115,39 +126,44 @@ def _expected(head: Head, wish: Wish) -> Place | None:
 
 
 def _capture_table(
-    site: Site, group: Group, table: TableSpec, head: Head, attempt: Attempt, snapshot: Snapshot,
-    fence: Fence, wish: Wish, schema: TableSchema,
-) -> Captured:  # fmt: skip
+    site: Site, group: Group, table: TableSpec, moment: _Moment, schema: TableSchema
+) -> Captured:
     landing = site.landing(group)
-    last = head.manifest.position.tables.get(table.name) if head.manifest else None
+    head, fence = moment.head, moment.fence
     reading = Reading(
-        spec=table, schema=schema, last=last, snapshot=snapshot, fence=fence,
-        sink=HeardSink(attempt, site, table.name), number=attempt.number,
-        at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
+        spec=table, schema=schema, last=_positions(head).get(table.name), fence=fence,
+        snapshot=moment.snapshot, sink=HeardSink(moment.attempt, site, table.name),
+        number=moment.attempt.number, at_utc=datetime.now(UTC),
+        hash_spec=site.source.traits.hash_spec,
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
     )  # fmt: skip
     drift = drift_of(reading)
-    if drift.other and not wish.whole:
+    if drift.other and not moment.wish.whole:
         found = "; ".join(drift.other)
-        _hold(site, landing, _question(group, table, head, "drift", f"its schema drifted: {found}", found))
-    zone = ZoneInfo(site.pipeline.time_zone)
-    captured = capture_table(reading, wish, drift, final_windows(table, zone, fence))
+        text = f"its schema drifted: {found}"
+        _hold(site, landing, _question(group, table, head, "drift", text, found))
+    final = final_windows(table, ZoneInfo(site.pipeline.time_zone), fence)
+    captured = capture_table(reading, moment.wish, drift, final)
     if suspicious(captured, table.guard):
-        text = f"{captured.deletes} of {captured.of} rows known before are gone"
-        _hold(site, landing,
-              _question(group, table, head, "mass delete", text, str(captured.deletes)))  # fmt: skip
+        gone = str(captured.deletes)
+        text = f"{gone} of {captured.of} rows known before are gone"
+        _hold(site, landing, _question(group, table, head, "mass delete", text, gone))
     else:
         landing.withdraw(head.number, table.name)
     return captured
 
 
 def _question(
-    group: Group, table: TableSpec, head: Head, kind: str, text: str, found: str
+    group: Group,
+    table: TableSpec,
+    head: Head,
+    kind: Literal["mass delete", "drift"],
+    text: str,
+    found: str,
 ) -> Question:
     return Question(
-        group=group.name, table=table.name, kind=kind,  # type: ignore[arg-type]  # one of two literals, above
-        head=head.number, text=text, found=found, asked_at_utc=datetime.now(UTC),
+        group=group.name, table=table.name, kind=kind, head=head.number, text=text, found=found, asked_at_utc=datetime.now(UTC),
     )  # fmt: skip
 
 
@@ -158,8 +174,8 @@ def _hold(site: Site, landing: Landing, question: Question) -> None:
     landing.ask(question)
     raise QuestionError(
         f"table {question.table!r}: {question.text}. Nothing was landed. If that is right, run "
-        f"`naviglio accept {site.pipeline.name} --table {question.table}` and run again; else mend the "
-        "source."
+        f"`naviglio accept {site.pipeline.name} --table {question.table}` and run again; else mend "
+        "the source."
     )
 
 
@@ -173,11 +189,14 @@ def _landed_since(landing: Landing, number: int, table: str) -> list[str]:
     ]
 
 
+def _positions(head: Head) -> dict[str, TablePosition]:
+    return head.manifest.position.tables if head.manifest else {}
+
+
 def _lands(before: dict[str, TablePosition], captured: dict[str, Captured]) -> bool:
     """Whether there is anything to land: rows, windows that were read, or a new key list."""
     return any(
-        c.part is not None
-        or (name in before and c.position.hashes != before[name].hashes)
+        c.part is not None or (name in before and c.position.hashes != before[name].hashes)
         for name, c in captured.items()
     )
 

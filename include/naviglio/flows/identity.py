@@ -1,4 +1,4 @@
-"""Do landing, lake and ledger belong together? A stranger stops the run before anything is written."""
+"""Do landing, lake and ledger belong together? A stranger stops the run, nothing written."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ def check_identity(site: Site, group: Group) -> None:
     Raises IdentityError: a landing that was deleted or comes from elsewhere, two landings on one
     lake, a landing or lake older than what was loaded from it.
     """
+    # Downstream first: what is read later can only be further, so a run beside is no stranger.
+    ledger = site.target.ledger()
+    lakes = {t.name: (site.lake(t).landing(), site.lake(t).number()) for t in group.tables}
     landing = site.landing(group)
     identity, head = landing.identity(), landing.head().number
-    ledger = site.target.ledger()
     for table in group.tables:
-        _check_lake(site, table, identity, head, landing.store.root)
+        owner, number = lakes[table.name]
+        if owner is not None:
+            _check_lake(site.lake(table).uri, owner, number, landing.store.root, identity, head)
         row = ledger.get(str(table.target))
         if row is not None and row.pipeline == site.pipeline.name:
             _check_ledger(site, group, table, row, identity, head)
 
 
 def _check_lake(
-    site: Site, table: TableSpec, identity: str | None, head: int, root: str
+    uri: str, owner: str, number: int, root: str, identity: str | None, head: int
 ) -> None:
-    lake = site.lake(table)
-    owner = lake.landing()
-    if owner is None:
-        return
     if owner != identity:
         here = f"is {identity}" if identity else "is gone or empty"
         raise IdentityError(
-            f"lake table {lake.uri} was built from landing {owner}, but the landing at {root} {here}. "
-            "Restore that landing's folder; or, to start over from the source, move the lake table's "
-            "folder away and run again."
+            f"lake table {uri} was built from landing {owner}, but the landing at {root} {here}. "
+            "Restore that landing's folder; or, to start over from the source, move the lake "
+            "table's folder away and run again."
         )
-    if lake.number() > head:
+    if number > head:
         raise IdentityError(
-            f"lake table {lake.uri} has applied batch {lake.number()}, but the landing at {root} ends "
-            f"at {head}: it is an older copy. Restore the newer landing."
+            f"lake table {uri} has applied batch {number}, but the landing at {root} ends at "
+            f"{head}: it is an older copy. Restore the newer landing."
         )
 
 
@@ -65,6 +65,7 @@ def _check_ledger(
         return
     landing.ask(question)
     raise IdentityError(
-        f"{question.text}. Restore the landing's folder at {landing.store.root}; or run `naviglio "
-        f"accept {site.pipeline.name} --table {table.name}` to compare the target whole with a new one."
+        f"{question.text}. Restore the landing's folder at {landing.store.root}; or run "
+        f"`naviglio accept {site.pipeline.name} --table {table.name}` to compare the target whole "
+        "with the new one."
     )

@@ -56,7 +56,9 @@ def replicate(site: Site, group: Group, wish: Wish) -> Report:
             with report.timed(step):
                 run()
         except NaviglioError as error:
-            log.error("group %s: %s failed: %s", group.name, step, error)
+            log.error(  # noqa: TRY400 - a user's mistake needs no traceback
+                "group %s: %s failed: %s", group.name, step, error
+            )
             report.error = report.error or error
             if step == "check":
                 break

@@ -63,8 +63,8 @@ class Landing:
         found = self._decode(_IDENTITY, data, _Identity)
         if found.group != self.group:
             raise IdentityError(
-                f"{self.store.root} is the landing of group {found.group!r}, not of {self.group!r}. "
-                "Give every group a folder of its own."
+                f"{self.store.root} is the landing of group {found.group!r}, not of "
+                f"{self.group!r}. Give every group a folder of its own."
             )
         return found.id
 
@@ -96,8 +96,8 @@ class Landing:
             manifest = self._decode(_path(number), data, Manifest)
             if manifest.previous != previous or manifest.number != number:
                 raise IdentityError(
-                    f"{self.store.root}/{_path(number)} does not follow manifest {number - 1}: one of "
-                    "them was changed or comes from another landing. Restore the landing's folder."
+                    f"{self.store.root}/{_path(number)} does not follow manifest {number - 1}: one "
+                    "was changed or comes from another landing. Restore the landing's folder."
                 )
             previous = hashlib.sha256(data).hexdigest()
             yield manifest
@@ -168,20 +168,20 @@ class Landing:
         data = self._bytes(number)
         if data is None:
             raise IdentityError(
-                f"{self.store.root} has no batch {number}, though a lake table has applied it. Restore "
-                "the landing's folder, or move the lake table away to start over."
+                f"{self.store.root} has no batch {number}, though a lake table has applied it. "
+                "Restore the landing's folder, or move the lake table away to start over."
             )
         manifest = self._decode(_path(number), data, Manifest)
-        return Head(
-            number=number, manifest=manifest, sha256=hashlib.sha256(data).hexdigest()
-        )
+        return Head(number=number, manifest=manifest, sha256=hashlib.sha256(data).hexdigest())
 
     def _bytes(self, number: int) -> bytes | None:
         return self.store.read(_path(number))
 
     def _is_mine(self, manifest: Manifest) -> bool:
         data = self._bytes(manifest.number)
-        return data is not None and msgspec.json.decode(data, type=Manifest).attempt == manifest.attempt
+        if data is None:
+            return False
+        return self._decode(_path(manifest.number), data, Manifest).attempt == manifest.attempt
 
     def _decode(self, path: str, data: bytes, kind: type[_T]) -> _T:
         try:
@@ -192,7 +192,7 @@ class Landing:
             ) from error
 
     def _remove_dead(self, head: int) -> None:
-        """Remove attempts at numbers that other attempts took: a number's only folder is its own."""
+        """Remove attempts at numbers that others took; the only folder of a number is its own."""
         folders = defaultdict(list)
         for name in self.store.names("data"):
             folders[int(name.split("-")[0])].append(name)

@@ -23,7 +23,7 @@ def catch_up(
     spec: TableSpec,
     feed_since: Callable[[LedgerRow | None], Feed | None],
 ) -> LedgerRow | None:
-    """Load everything after the ledger's own version; return the new ledger row, None if up to date.
+    """Load everything after the ledger's own version; return the new row, None if up to date.
 
     Raises ConfigError where another pipeline owns the target, DataError where a row does not fit,
     LostRaceError when other loads keep winning; nothing is half done in any case.
