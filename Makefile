@@ -71,16 +71,17 @@ clean: ## Stop the server; remove .venv, caches and the demo's data
 	@if [ -d .naviglio ] && [ -x $(BIN)/naviglio ]; then $(BIN)/naviglio stop; fi
 	@rm -rf .naviglio $(VENV) $(BENCH_VENV) .*_cache .hypothesis include/*.egg-info
 
-# uv installs in seconds what takes pip minutes; it too comes by its hash.
+# uv installs in seconds what takes pip minutes. It and setuptools, which builds what has no wheel, come
+# by their hashes too: nothing unpinned is fetched.
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
 	  || { echo "$$PYTHON_MISSING" >&2; exit 1; }
 	@major=$$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' || true); \
 	  [ "$${major:-0}" -ge 17 ] || echo "$$JAVA_MISSING" >&2
 	@$(PYTHON) -m venv $(VENV)
-	@awk '/^[a-z]/{on=/^uv==/} on' requirements.txt > $(VENV)/uv.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.txt
+	@awk '/^[a-z]/{on=/^(uv|setuptools)==/} on' requirements.txt > $(VENV)/first.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/first.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
