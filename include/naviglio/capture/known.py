@@ -6,18 +6,20 @@ DuckDB does the set work over Parquet files, spilling beyond its memory limit.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from naviglio.capture.reading import hash_schema
 from naviglio.model import KEY_HASH, ROW_HASH, TableSchema
 from naviglio.ports import Digest
+from naviglio.storage.engine import local_engine, quoted
 
-_MEMORY = "200MB"
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
 _BUCKET_ROWS = 16
 _MOST_BITS = 22
 
@@ -31,12 +33,12 @@ class Known:
     """The keys of a table, with their row hashes unless `keys_only`."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, schema: TableSchema, *, keys_only: bool
+        self, connection: DuckDBPyConnection, schema: TableSchema, *, keys_only: bool
     ) -> None:
         self._connection = connection
         self._schema = hash_schema(schema, keys_only=keys_only)
-        self._key = ", ".join(_quoted(name) for name in schema.key)
-        self._columns = ", ".join(_quoted(name) for name in self._schema.names)
+        self._key = ", ".join(quoted(name) for name in schema.key)
+        self._columns = ", ".join(quoted(name) for name in self._schema.names)
         self._sum = KEY_HASH if keys_only else ROW_HASH
         self._keys_only = keys_only
         self._mask = 0
@@ -97,23 +99,19 @@ class Known:
 @contextmanager
 def known_from(files: Sequence[str], schema: TableSchema, *, keys_only: bool) -> Iterator[Known]:
     """Open what these Parquet files hold; a key that stands in several counts once."""
-    with tempfile.TemporaryDirectory(prefix="naviglio-") as spill:
-        settings = {"memory_limit": _MEMORY, "temp_directory": spill, "threads": "2",
-                    "preserve_insertion_order": "false", "TimeZone": "UTC"}  # fmt: skip
-        with duckdb.connect(config={**settings}) as connection:
-            known = Known(connection, schema, keys_only=keys_only)
-            _view(connection, files, hash_schema(schema, keys_only=keys_only), keys_only=keys_only)
-            yield known
+    with local_engine() as engine:
+        _view(engine, files, hash_schema(schema, keys_only=keys_only), keys_only=keys_only)
+        yield Known(engine, schema, keys_only=keys_only)
 
 
 def _view(
-    connection: duckdb.DuckDBPyConnection,
+    connection: DuckDBPyConnection,
     files: Sequence[str],
     schema: pa.Schema,
     *,
     keys_only: bool,
 ) -> None:
-    columns = ", ".join(_quoted(name) for name in schema.names)
+    columns = ", ".join(quoted(name) for name in schema.names)
     if not files:
         connection.register("known", schema.empty_table())
         return
@@ -123,7 +121,3 @@ def _view(
         f"CREATE VIEW known AS SELECT {distinct} {columns} FROM landed "
         f"WHERE {KEY_HASH} IS NOT NULL"  # files of deletes hold none
     )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from naviglio.capture.reading import Captured, Reading, rows_of, with_op
 from naviglio.carriers import arrow_schema
 from naviglio.errors import DataError
-from naviglio.model import DELETE, KEY_HASH, OP, UPSERT, TablePosition
+from naviglio.model import DELETE, KEY_HASH, OP, UPSERT, TablePosition, TableSpec
 from naviglio.ports import Condition, Everything, IsNull, Not, Since
 
 
@@ -40,10 +40,10 @@ def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     return Captured(position=position, part=part)
 
 
-def readable(reading: Reading) -> Condition:
+def readable(spec: TableSpec) -> Condition:
     """Return the condition of all rows that the table's policy for NULLs lets in."""
-    if reading.spec.modified and reading.spec.nulls == "ignore":
-        return Not(condition=IsNull(column=reading.spec.modified))
+    if spec.modified and spec.nulls == "ignore":
+        return Not(condition=IsNull(column=spec.modified))
     return Everything()
 
 
@@ -63,10 +63,10 @@ def refuse_nulls(reading: Reading) -> None:
         )
 
 
-def living(reading: Reading, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def living(spec: TableSpec, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Leave out rows that the table's `deletes: column` marks as deleted."""
     for batch in batches:
-        marked = _marked(reading, batch)
+        marked = _marked(spec, batch)
         yield batch if marked is None else batch.filter(pc.invert(marked))
 
 
@@ -77,7 +77,7 @@ def changes(reading: Reading, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.
         wanted = schema
         if KEY_HASH in batch.schema.names:
             wanted = schema.append(pa.field(KEY_HASH, pa.int64()))
-        marked = _marked(reading, batch)
+        marked = _marked(reading.spec, batch)
         if marked is None:
             yield with_op(batch, wanted)
             continue
@@ -86,8 +86,8 @@ def changes(reading: Reading, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.
         yield with_op(batch, wanted).set_column(place, wanted.field(place), operations)
 
 
-def _marked(reading: Reading, batch: pa.RecordBatch) -> pa.Array | None:
-    name = reading.spec.deletes.column
+def _marked(spec: TableSpec, batch: pa.RecordBatch) -> pa.Array | None:
+    name = spec.deletes.column
     if name is None:
         return None
     column = batch.column(name)

@@ -10,8 +10,8 @@ from naviglio.model import DataFile, HashState, TablePosition
 def snapshot(reading: Reading, why: str) -> Captured:
     """Land all rows; what they don't hold is gone."""
     refuse_nulls(reading)
-    scan = reading.scan(where=readable(reading), hashes=reading.hashes)
-    rows = living(reading, reading.snapshot.read(scan))
+    scan = reading.scan(where=readable(reading.spec), hashes=reading.hashes)
+    rows = living(reading.spec, reading.snapshot.read(scan))
     files = reading.land("rows", rows, hashes=reading.hashes)
     found, before = rows_of(files), reading.last.rows if reading.last else 0
     position = TablePosition(

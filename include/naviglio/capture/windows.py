@@ -61,7 +61,7 @@ def _read_window(
 ) -> tuple[tuple[DataFile, ...], Coverage]:
     where = Within(column=reading.spec.event_time, window=window)
     rows = _Summing(reading.snapshot.read(reading.scan(where=where, hashes="both")))
-    files = reading.land(name, living(reading, rows), hashes="both")
+    files = reading.land(name, living(reading.spec, rows), hashes="both")
     covered = Coverage(
         window=window, batch=reading.number, read_at_utc=reading.at_utc,
         rows=rows.rows, checksum=rows.checksum, spec=reading.fingerprint,

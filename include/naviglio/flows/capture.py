@@ -73,6 +73,19 @@ def fence_of(site: Site, group: Group) -> Fence:
     return site.source.fence(site.pipeline.fence_margin_s, site.pipeline.safety_lag_s)
 
 
+def reading_of(
+    site: Site, group: Group, table: TableSpec, head: Head, snapshot: Snapshot
+) -> Reading:
+    """Return a reading that goes on from `head` and lands nothing, for plans and comparisons."""
+    landing = site.landing(group)
+    attempt = Attempt(store=landing.store, number=head.number + 1)
+    moment = _Moment(
+        head=head, attempt=attempt, snapshot=snapshot, fence=Fence(point=None), wish=Wish()
+    )
+    schema = site.source.describe(table.source, table.key)
+    return _reading(site, landing, table, moment, schema)
+
+
 def final_windows(table: TableSpec, zone: ZoneInfo, fence: Fence) -> list[Window]:
     """Return the windows of a table by windows, from its first to the last one below the fence."""
     if table.way != "windows" or table.since is None or fence.point is None:
@@ -128,22 +141,14 @@ def _expected(head: Head, wish: Wish) -> Place | None:
 def _capture_table(
     site: Site, group: Group, table: TableSpec, moment: _Moment, schema: TableSchema
 ) -> Captured:
-    landing = site.landing(group)
-    head, fence = moment.head, moment.fence
-    reading = Reading(
-        spec=table, schema=schema, last=_positions(head).get(table.name), fence=fence,
-        snapshot=moment.snapshot, sink=HeardSink(moment.attempt, site, table.name),
-        number=moment.attempt.number, at_utc=datetime.now(UTC),
-        hash_spec=site.source.traits.hash_spec,
-        landed_since=lambda number: _landed_since(landing, number, table.name),
-        locate=lambda path: str(Path(landing.store.root, path)),
-    )  # fmt: skip
+    landing, head = site.landing(group), moment.head
+    reading = _reading(site, landing, table, moment, schema)
     drift = drift_of(reading)
     if drift.other and not moment.wish.whole:
         found = "; ".join(drift.other)
         text = f"its schema drifted: {found}"
         _hold(site, landing, _question(group, table, head, "drift", text, found))
-    final = final_windows(table, ZoneInfo(site.pipeline.time_zone), fence)
+    final = final_windows(table, ZoneInfo(site.pipeline.time_zone), moment.fence)
     captured = capture_table(reading, moment.wish, drift, final)
     if suspicious(captured, table.guard):
         gone = str(captured.deletes)
@@ -152,6 +157,19 @@ def _capture_table(
     else:
         landing.withdraw(head.number, table.name)
     return captured
+
+
+def _reading(
+    site: Site, landing: Landing, table: TableSpec, moment: _Moment, schema: TableSchema
+) -> Reading:
+    return Reading(
+        spec=table, schema=schema, last=_positions(moment.head).get(table.name),
+        snapshot=moment.snapshot, fence=moment.fence,
+        sink=HeardSink(moment.attempt, site, table.name), number=moment.attempt.number,
+        at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
+        landed_since=lambda number: _landed_since(landing, number, table.name),
+        locate=lambda path: str(Path(landing.store.root, path)),
+    )  # fmt: skip
 
 
 def _question(
@@ -163,7 +181,8 @@ def _question(
     found: str,
 ) -> Question:
     return Question(
-        group=group.name, table=table.name, kind=kind, head=head.number, text=text, found=found, asked_at_utc=datetime.now(UTC),
+        group=group.name, table=table.name, kind=kind, head=head.number,
+        text=text, found=found, asked_at_utc=datetime.now(UTC),
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -105,8 +104,3 @@ def open_site(
         yield site
     finally:
         site.close()
-
-
-def landing_path(site: Site, group: Group, path: str) -> str:
-    """Return what readers of Parquet open for a path of a group's landing."""
-    return str(Path(site.landing(group).store.root, path))

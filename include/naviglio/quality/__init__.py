@@ -1,1 +1,1 @@
-"""Proves that source, lake and target agree, and names what differs."""
+"""Proof that two sides hold the same rows."""

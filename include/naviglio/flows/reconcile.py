@@ -1,0 +1,168 @@
+"""Do source, lake and target hold the same rows? Differences are named and told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from naviglio.capture.reading import Reading
+from naviglio.capture.stream import living, readable
+from naviglio.capture.windows import changed_windows
+from naviglio.errors import ConfigError, RetryableError
+from naviglio.flows.capture import reading_of
+from naviglio.flows.site import Site
+from naviglio.model import ROW_HASH, Group, HashState, TableName, TableSchema, TableSpec, Window
+from naviglio.ports import Scan
+from naviglio.quality.compare import Comparison, Found, Judge, comparison
+from naviglio.storage.engine import quoted
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One table against one side; missing, extra and changed rows fail it."""
+
+    table: str
+    against: str
+    rows: int
+    missing: Found
+    extra: Found
+    changed: Found
+    unseen_deletes: Found
+    in_flight: Found
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is missing, extra or changed."""
+        return not (self.missing.count or self.extra.count or self.changed.count)
+
+
+def reconcile(site: Site, group: Group) -> list[Verdict]:
+    """Compare source with lake, and lake with target, for every table of the group.
+
+    Raises ConfigError where a table was not captured or loaded yet, RetryableError while other runs
+    keep changing what is compared.
+    """
+    with_lake = [_source_with_lake(site, group, table) for table in group.tables]
+    return with_lake + [_lake_with_target(site, table) for table in group.tables]
+
+
+def _source_with_lake(site: Site, group: Group, table: TableSpec) -> Verdict:
+    """Pin head and lake version first, so that the source's moment is never the older one."""
+    lake, head = site.lake(table), site.landing(group).head()
+    if not head.number or not lake.exists():
+        raise ConfigError(
+            f"table {table.name!r} has not been captured yet; "
+            f"run `naviglio run {site.pipeline.name}` first."
+        )
+    version, schema = lake.version(), lake.schema()
+    if lake.number() != head.number:
+        raise RetryableError(
+            f"lake table {table.name!r} has applied batch {lake.number()} of {head.number}: a run "
+            "is under way, or failed. Run the pipeline, then reconcile."
+        )
+    with site.source.snapshot() as snapshot, comparison(schema) as sides:
+        reading = reading_of(site, group, table, head, snapshot)
+        judge = _judge(reading, sides)
+        scan = reading.scan(
+            where=readable(table), hashes="both" if judge.column == ROW_HASH else "none"
+        )
+        rows = living(table, _widened(snapshot.read(scan), schema))
+        sides.load("expected", site.heard("reconcile", table.name, rows), judge)
+        sides.load("actual", lake.scan(version), judge)
+        sides.differ(judge)
+        return _verdict(table, "lake", sides, unseen=table.way == "stream")
+
+
+def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
+    """Compare at the version that the ledger names; a load in between means trying again."""
+    lake, name = site.lake(table), str(table.target)
+    for _ in range(_TRIES):
+        row = site.target.ledger().get(name)
+        if row is None:
+            raise ConfigError(f"target {name!r} has not been loaded yet; run the pipeline first.")
+        schema = lake.schema()
+        with comparison(schema) as sides:
+            sides.load("expected", lake.scan(row.version), Judge())
+            sides.load("actual", _target_rows(site, table.target, schema), Judge())
+            if site.target.ledger().get(name) == row:
+                sides.differ(Judge())
+                return _verdict(table, "target", sides, unseen=False)
+    raise RetryableError(f"target {name!r} is being loaded all the time; try again later.")
+
+
+def _target_rows(site: Site, target: TableName, schema: TableSchema) -> Iterator[pa.RecordBatch]:
+    source = site.target_as_source
+    described = source.describe(target, schema.key)
+    with source.snapshot() as snapshot:
+        rows = snapshot.read(Scan(table=target, schema=described))
+        yield from site.heard("reconcile", str(target), _widened(rows, schema))
+
+
+def _judge(reading: Reading, sides: Comparison) -> Judge:
+    """Return which differences are only in flight: changed in the source after the capture."""
+    spec, last = reading.spec, reading.last
+    if last is None:
+        return Judge()
+    if spec.way == "diff" and last.hashes is not None:
+        return _judge_by_hash(reading, last.hashes, sides)
+    if spec.way == "stream" and last.stream is not None:
+        point = str(last.stream)
+        if reading.schema.column(spec.modified).kind in ("timestamp", "timestamptz"):
+            moment = datetime.fromtimestamp(last.stream // 1000 / 1_000_000, UTC)
+            point = f"'{moment.isoformat()}'"
+        return Judge(
+            column=spec.modified,
+            in_flight=f"class <> 'extra' AND coalesce(expected >= {point}, true)",
+        )
+    settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
+    return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
+
+
+def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:
+    """A row is in flight when its hash is not the one that the last capture landed."""
+    files = [reading.locate(file.path) for file in state.files]
+    if not files:
+        return Judge(column=ROW_HASH, in_flight="true")
+    sides.hashes_landed(files)
+    same = " AND ".join(f"l.{k} = differences.{k}" for k in map(quoted, reading.schema.key))
+    return Judge(
+        column=ROW_HASH,
+        in_flight=(
+            "CASE WHEN class = 'extra' "
+            f"THEN EXISTS (SELECT 1 FROM landed l WHERE {same}) "
+            f"ELSE NOT EXISTS (SELECT 1 FROM landed l WHERE {same} "
+            f"AND l.{ROW_HASH} = differences.expected) END"
+        ),
+    )
+
+
+def _outside(windows: list[Window]) -> str:
+    inside = [
+        f"coalesce(expected, actual) >= '{w.start.isoformat()}' "
+        f"AND coalesce(expected, actual) < '{w.end.isoformat()}'"
+        for w in windows
+    ]
+    return f"NOT ({' OR '.join(inside)})" if inside else "true"
+
+
+def _widened(batches: Iterator[pa.RecordBatch], schema: TableSchema) -> Iterator[pa.RecordBatch]:
+    """Give rows the columns that only the lake has still (removed in the source), as NULL."""
+    for batch in batches:
+        for name in schema.names:
+            if name not in batch.schema.names:
+                batch = batch.append_column(name, pa.nulls(batch.num_rows))  # noqa: PLW2901
+        yield batch
+
+
+def _verdict(table: TableSpec, against: str, sides: Comparison, *, unseen: bool) -> Verdict:
+    extra = sides.found("extra")
+    return Verdict(
+        table=table.name, against=against, rows=sides.rows, missing=sides.found("missing"),
+        extra=Found() if unseen else extra, changed=sides.found("changed"),
+        unseen_deletes=extra if unseen else Found(), in_flight=sides.found("in flight"),
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""Compare two streams of rows by key, byte for byte; the local engine spills, memory is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from naviglio.carriers import arrow_schema
+from naviglio.model import TableSchema
+from naviglio.storage.engine import local_engine, quoted
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_NAMED = 10  # keys that a verdict names
+JUDGE = "_judge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Rows of one class: how many, and the first keys as text."""
+
+    count: int = 0
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Which differences do not count, by a value that rows of either side carry.
+
+    `column` is that value's name in the batches; `in_flight` is a condition over the differences'
+    columns `class` (missing, extra, changed), `expected` and `actual` (the value on either side).
+    """
+
+    column: str = ""
+    in_flight: str = "false"
+
+
+class Comparison:
+    """Two sides of one table, loaded one after the other."""
+
+    def __init__(self, engine: DuckDBPyConnection, schema: TableSchema) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._key = [quoted(name) for name in schema.key]
+        self.rows = 0
+
+    def load(self, side: str, batches: Iterable[pa.RecordBatch], judge: Judge) -> None:
+        """Load a side (`expected` or `actual`): its keys, a hash of each row, the judge's value."""
+        schema = arrow_schema(self._schema)
+        reader = _reader(batches, schema, judge.column)
+        self._engine.register("incoming", reader)
+        value = quoted(judge.column) if judge.column in reader.schema.names else "NULL"
+        content = ", ".join(_exact(field) for field in schema)
+        self._engine.execute(
+            f"CREATE TABLE {side} AS SELECT {', '.join(self._key)}, "
+            f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
+        )
+        self._engine.unregister("incoming")
+        counted = self._engine.execute(f"SELECT count(*) FROM {side}").fetchone()
+        self.rows = counted[0] if counted else 0
+
+    def differ(self, judge: Judge) -> None:
+        """Find the differences and which of them are in flight."""
+        keys = ", ".join(self._key)
+        self._engine.execute(
+            f"CREATE TABLE differences AS SELECT {keys}, "
+            "CASE WHEN a._content IS NULL THEN 'missing' WHEN e._content IS NULL THEN 'extra' ELSE 'changed' END AS class, "
+            f"e.{JUDGE} AS expected, a.{JUDGE} AS actual "
+            f"FROM expected e FULL JOIN actual a USING ({keys}) "
+            "WHERE e._content IS DISTINCT FROM a._content"
+        )
+        self._engine.execute(
+            "CREATE TABLE judged AS SELECT *, "
+            f"CASE WHEN {judge.in_flight} THEN 'in flight' ELSE class END AS verdict "
+            "FROM differences"
+        )
+
+    def found(self, verdict: str) -> Found:
+        """Return the differences of one verdict."""
+        keys = ", ".join(self._key)
+        counted = self._engine.execute(
+            "SELECT count(*) FROM judged WHERE verdict = ?", [verdict]
+        ).fetchone()
+        named = self._engine.execute(
+            f"SELECT {keys} FROM judged WHERE verdict = ? ORDER BY {keys} LIMIT {_NAMED}", [verdict]
+        ).fetchall()
+        texts = tuple(", ".join(str(value) for value in key) for key in named)
+        return Found(count=counted[0] if counted else 0, keys=texts)
+
+    def hashes_landed(self, files: list[str]) -> None:
+        """Offer `landed(_key..., _row_hash)`, the hashes of these files, to a judge's condition."""
+        relation = self._engine.read_parquet(files, union_by_name=True)
+        relation.create_view("landed")
+
+
+@contextmanager
+def comparison(schema: TableSchema) -> Iterator[Comparison]:
+    """Open a comparison; what it spilled is gone when it closes."""
+    with local_engine(on_disk=True) as engine:
+        yield Comparison(engine, schema)
+
+
+def _reader(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, extra: str
+) -> pa.RecordBatchReader:
+    stream = iter(batches)
+    first = next(stream, None)
+    wanted = schema
+    if first is not None and extra in first.schema.names and extra not in schema.names:
+        wanted = schema.append(first.schema.field(extra))
+
+    def fitted() -> Iterator[pa.RecordBatch]:
+        if first is not None:
+            yield first.select(wanted.names).cast(wanted)
+        for batch in stream:
+            yield batch.select(wanted.names).cast(wanted)
+
+    return pa.RecordBatchReader.from_batches(wanted, fitted())
+
+
+def _exact(field: pa.Field) -> str:
+    """Return the expression of a column that differs where its bytes do (-0.0 equals 0.0)."""
+    name = quoted(field.name)
+    return f"{name}::VARCHAR" if pa.types.is_floating(field.type) else name
