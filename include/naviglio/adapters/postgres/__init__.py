@@ -1,0 +1,1 @@
+"""PostgreSQL: source, destination and the embedded server."""
