@@ -1,0 +1,45 @@
+"""Where everything lies that a run makes, and where its pipelines are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The folders of one installation, absolute; none of them needs to exist yet."""
+
+    root: Path
+    pipelines: Path
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> Home:
+        """Take NAVIGLIO_HOME and NAVIGLIO_PIPELINES, or the folders of a checkout."""
+        root = environ.get("NAVIGLIO_HOME") or ".naviglio"
+        pipelines = environ.get("NAVIGLIO_PIPELINES") or "include/pipelines"
+        return cls(
+            root=Path(root).expanduser().absolute(),
+            pipelines=Path(pipelines).expanduser().absolute(),
+        )
+
+    @property
+    def landing(self) -> Path:
+        """The landings, a folder a pipeline."""
+        return self.root / "landing"
+
+    @property
+    def lake(self) -> Path:
+        """The lake tables."""
+        return self.root / "lake"
+
+    @property
+    def postgres(self) -> Path:
+        """The embedded database cluster."""
+        return self.root / "postgres"
+
+    @property
+    def connections(self) -> Path:
+        """The file of connections that the environment doesn't name; it holds passwords."""
+        return self.root / "connections.yaml"

@@ -1,0 +1,186 @@
+"""Pipelines from YAML files to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from naviglio.config import reader
+from naviglio.config.checks import between_groups, between_tables, check, target_of
+from naviglio.config.problems import Problem, config_error
+from naviglio.config.schema import (
+    DeletesForm,
+    GuardForm,
+    PipelineForm,
+    TableForm,
+    TableNameForm,
+    WhereForm,
+)
+from naviglio.errors import ConfigError
+from naviglio.model import Deletes, Group, Guard, Pipeline, TableName, TableSpec
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """What a folder of pipelines holds: those that can run, and why the other files can't."""
+
+    pipelines: dict[str, Pipeline]
+    errors: dict[Path, ConfigError]
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Read one file; the ConfigError tells all that is wrong in it, one problem on a line."""
+    try:
+        document = reader.read(path)
+    except reader.UnreadableError as error:
+        raise config_error(path, [error.problem]) from None
+    document.data.setdefault("pipeline", path.stem)
+    pipeline, found = _pipeline(document.data)
+    problems = [
+        Problem(text=one.text, place=one.place, line=one.line or document.line(one.place))
+        for one in (*document.problems, *found)
+    ]
+    if pipeline is None or problems:
+        raise config_error(path, problems)
+    return pipeline
+
+
+def load_pipelines(folder: Path) -> dict[str, Pipeline]:
+    """Read all files of a folder by the pipelines' names; one ConfigError tells of all files."""
+    found = read_folder(folder)
+    if found.errors:
+        raise ConfigError("\n".join(dict.fromkeys(map(str, found.errors.values()))))
+    return found.pipelines
+
+
+def read_folder(folder: Path) -> Folder:
+    """Read all files of a folder; a file with an error takes no other down.
+
+    Two files that would write one target, or bear one name, are both refused: which of them is
+    meant, nobody but a person can say. Raises ConfigError when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: no such folder of pipelines. Create it, or set NAVIGLIO_PIPELINES."
+        )
+    read: dict[Path, Pipeline] = {}
+    errors: dict[Path, ConfigError] = {}
+    for path in sorted(one for one in folder.iterdir() if one.suffix in SUFFIXES):
+        if path.name.startswith("."):
+            continue
+        try:
+            read[path] = load_pipeline(path)
+        except ConfigError as error:
+            errors[path] = error
+    for path, meeting in _meetings(read):
+        errors.setdefault(path, meeting)
+    return Folder(
+        pipelines={one.name: one for path, one in read.items() if path not in errors},
+        errors=errors,
+    )
+
+
+def _meetings(read: Mapping[Path, Pipeline]) -> Iterator[tuple[Path, ConfigError]]:
+    """Yield every file that shares its name or a target with another one."""
+    owners: dict[tuple[str, ...], Path] = {}
+    for path, pipeline in read.items():
+        for claim, told in _claims(pipeline):
+            other = owners.setdefault(claim, path)
+            if other != path:
+                error = ConfigError(f"{other} and {path}: both {told}. Change one of them.")
+                yield from ((other, error), (path, error))
+
+
+def _claims(pipeline: Pipeline) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield (pipeline.name,), f"are called {pipeline.name!r}"
+    for table in pipeline.tables:
+        claim = (pipeline.target, str(table.target).casefold())
+        yield claim, f"write {table.target} of connection {pipeline.target!r}"
+
+
+def _pipeline(data: dict[str, Any]) -> tuple[Pipeline | None, list[Problem]]:
+    """Check all parts, each on its own, so that all problems are found at once."""
+    form, problems = check(PipelineForm, data, ())
+    said, groups = _mapping(data.get("tables")), _mapping(data.get("groups"))
+    tables: dict[str, TableForm] = {}
+    for name, value in said.items():
+        table, wrong = check(TableForm, value, ("tables", name))
+        problems += wrong
+        if table:
+            tables[name] = table
+    target_schema = form.target_schema if form else str(data.get("target_schema", "public"))
+    problems += between_tables(said, tables, target_schema)
+    members = {name: value for name, value in groups.items() if isinstance(value, tuple)}
+    problems += between_groups(members, said)
+    if form is None or problems:
+        return None, problems
+    return _built(form, tables), []
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _built(form: PipelineForm, tables: Mapping[str, TableForm]) -> Pipeline:
+    specs = {name: _table(name, table, form) for name, table in tables.items()}
+    return Pipeline(
+        name=form.pipeline,
+        description=form.description,
+        source=form.source,
+        target=form.target,
+        time_zone=form.time_zone,
+        fence_margin_s=form.fence_margin,
+        safety_lag_s=form.safety_lag,
+        groups=tuple(_groups(form.groups, specs)),
+    )
+
+
+def _groups(
+    declared: Mapping[str, Iterable[str]], specs: Mapping[str, TableSpec]
+) -> Iterator[Group]:
+    """Yield the groups in the order of their first tables."""
+    home = {member: name for name, members in declared.items() for member in members}
+    for name in dict.fromkeys(home.get(table, table) for table in specs):
+        members = declared.get(name, (name,))
+        yield Group(name=name, tables=tuple(specs[member] for member in members))
+
+
+def _table(name: str, form: TableForm, pipeline: PipelineForm) -> TableSpec:
+    schema, table = target_of(name, form, pipeline.target_schema)
+    source = form.source or TableNameForm(table=name)
+    where = form.capture if isinstance(form.capture, WhereForm) else None
+    return TableSpec(
+        name=name,
+        source=TableName(schema=source.schema_, table=source.table),
+        target=TableName(schema=schema, table=table),
+        key=form.key or (),
+        way="stream" if isinstance(form.capture, WhereForm) else form.capture,
+        modified=where.where if where else "",
+        event_time=form.event_time or "",
+        nulls=form.nulls or "refuse",
+        deletes=_deletes(form.deletes),
+        since=form.since.isoformat() if form.since else None,
+        adopt=form.adopt,
+        guard=_guard(form.mass_delete, pipeline.mass_delete),
+    )
+
+
+def _deletes(said: DeletesForm | str | None) -> Deletes:
+    if isinstance(said, DeletesForm) and said.column is not None:
+        return Deletes(way="column", column=said.column)
+    if isinstance(said, DeletesForm):
+        return Deletes(way="sweep", every_s=said.sweep or 0.0)
+    return Deletes(way="sweep") if said == "sweep" else Deletes()
+
+
+def _guard(*said: GuardForm) -> Guard:
+    """Take each limit from the first that says it."""
+    limits = Guard()
+    return Guard(
+        fraction=next((one.fraction for one in said if one.fraction is not None), limits.fraction),
+        rows=next((one.rows for one in said if one.rows is not None), limits.rows),
+    )

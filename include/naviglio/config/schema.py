@@ -1,0 +1,252 @@
+"""The shape of a pipeline's YAML: every key, its type and its default. docs/pipelines.md explains.
+
+A validator looks only at its own key and those declared above it, so that one mistake doesn't hide
+another.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from naviglio.config.problems import known
+from naviglio.model import RESERVED
+
+NAVIGLIO_SCHEMA = "naviglio"  # holds the ledger and the staging tables of a target
+WORD, MAPPING = "<word>", "<mapping>"  # branches of a union, as pydantic puts them into a place
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)\Z")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _seconds(value: object) -> float:
+    match = _DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is no duration. Write one as 500ms, 1s, 5m, 2h or 1d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _identifier(value: str) -> str:
+    if not value or not value.isprintable():
+        raise ValueError("must be a name of one or more printable characters")
+    return value
+
+
+def _column(value: str) -> str:
+    if value in RESERVED:
+        raise ValueError(f"{value!r} is a column of Naviglio's own ({', '.join(RESERVED)})")
+    return _identifier(value)
+
+
+def _different(values: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there twice")
+    return values
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        close = known(available_timezones(), value).partition(". ")[2]
+        example = "Write a name of the IANA database, such as UTC or America/New_York."
+        raise ValueError(f"no time zone is called {value!r}. {close or example}") from None
+    return value
+
+
+def _table_name(value: object) -> object:
+    """Read `schema.table` or `table`."""
+    if not isinstance(value, str):
+        return value
+    schema, dot, table = value.rpartition(".")
+    if "." in schema or (dot and not schema) or not table:
+        raise ValueError(
+            f"{value!r} is neither TABLE nor SCHEMA.TABLE. "
+            "Write a name with dots in it as {schema: SCHEMA, table: TABLE}"
+        )
+    return {"schema": schema, "table": table}
+
+
+def _either(value: object) -> str:
+    return MAPPING if isinstance(value, dict) else WORD
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+ColumnName = Annotated[str, AfterValidator(_column)]
+Zone = Annotated[str, AfterValidator(_zone)]
+PipelineName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+# Folders, file names and command line arguments are made of it.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+
+
+class Form(BaseModel):
+    """A mapping of the YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class TableNameForm(Form):
+    """A table of a database; as text, `schema.table`."""
+
+    schema_: Identifier | Literal[""] = Field(default="", alias="schema")
+    table: Identifier
+
+
+Table = Annotated[TableNameForm, BeforeValidator(_table_name)]
+
+
+class WhereForm(Form):
+    """The capture way that reads rows by their modification time."""
+
+    where: ColumnName
+
+
+class DeletesForm(Form):
+    """How deletes reach a stream, where it takes more than a word."""
+
+    column: ColumnName | None = None
+    sweep: Annotated[Duration, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> DeletesForm:
+        if (self.column is None) == (self.sweep is None):
+            raise ValueError("takes one of {column: COLUMN} and {sweep: DURATION}")
+        return self
+
+
+class GuardForm(Form):
+    """Beyond which deletes a person is asked; what isn't said comes from above."""
+
+    fraction: Annotated[float, Field(ge=0, le=1)] | None = None
+    rows: Annotated[int, Field(ge=0)] | None = None
+
+
+Capture = Annotated[
+    Annotated[WhereForm, Tag(MAPPING)] | Annotated[Literal["windows", "diff"], Tag(WORD)],
+    Discriminator(_either),
+]
+DeletesWay = Annotated[
+    Annotated[DeletesForm, Tag(MAPPING)] | Annotated[Literal["none", "sweep"], Tag(WORD)],
+    Discriminator(_either),
+]
+
+
+KeyColumns = Annotated[tuple[ColumnName, ...], Field(min_length=1), AfterValidator(_different)]
+
+
+class TableForm(Form):
+    """One entry of `tables`."""
+
+    capture: Capture
+    source: Table | None = None
+    target: Table | None = None
+    key: KeyColumns | None = None
+    event_time: ColumnName | None = Field(default=None, validate_default=True)
+    since: date | None = Field(default=None, validate_default=True)
+    nulls: Literal["refuse", "read", "ignore"] | None = None
+    deletes: DeletesWay | None = Field(default=None, validate_default=True)
+    adopt: bool = False
+    mass_delete: GuardForm = GuardForm()
+
+    @field_validator("target")
+    @classmethod
+    def _not_ours(cls, value: TableNameForm | None) -> TableNameForm | None:
+        if value:
+            _foreign_schema(value.schema_)
+        return value
+
+    @field_validator("event_time", "since")
+    @classmethod
+    def _windows_need(cls, value: Any, info: ValidationInfo) -> Any:
+        capture = info.data.get("capture")
+        if capture == "windows" and value is None:
+            raise ValueError(
+                f"`capture: windows` needs `{info.field_name}`: it reads the days of `event_time` "
+                "from the day `since` on"
+            )
+        if info.field_name == "since" and value and capture not in ("windows", None):
+            raise ValueError("only `capture: windows` starts at a day. Remove `since`")
+        return value
+
+    @field_validator("nulls")
+    @classmethod
+    def _nulls_of_where(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("capture") in ("windows", "diff"):
+            raise ValueError(
+                "is about rows without a modification time, and only `capture: {where: COLUMN}` "
+                "reads by one. Remove `nulls`"
+            )
+        return value
+
+    @field_validator("deletes")
+    @classmethod
+    def _deletes_of_where(cls, value: Any, info: ValidationInfo) -> Any:
+        capture = info.data.get("capture")
+        if isinstance(capture, WhereForm) and value is None:
+            raise ValueError(
+                f"`capture: {{where: {capture.where}}}` can't see deletes: a deleted row has no "
+                "modification time. Choose `none` (deletes stay unseen), `sweep` or "
+                "`{sweep: 1d}` (compare all keys, at every run or now and then), or "
+                "`{column: COLUMN}` (a column marks the deleted rows)"
+            )
+        if value and capture in ("windows", "diff"):
+            raise ValueError(f"`capture: {capture}` sees every delete. Remove `deletes`")
+        return value
+
+
+class PipelineForm(Form):
+    """The file, without what each table says."""
+
+    pipeline: PipelineName
+    description: str = ""
+    source: Identifier
+    target: Identifier
+    time_zone: Zone = "UTC"
+    fence_margin: Duration = 1.0
+    safety_lag: Annotated[Duration, Field(gt=0)] | None = None
+    target_schema: Identifier = "public"
+    mass_delete: GuardForm = GuardForm()
+    tables: Annotated[dict[Name, Any], Field(min_length=1)]
+    groups: dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+
+    @field_validator("target_schema")
+    @classmethod
+    def _not_ours(cls, value: str) -> str:
+        return _foreign_schema(value)
+
+
+def _foreign_schema(value: str) -> str:
+    if value.casefold() == NAVIGLIO_SCHEMA:
+        raise ValueError(f"schema {value!r} holds Naviglio's ledger. Choose another")
+    return value
+
+
+def keys_of(form: type[Form]) -> tuple[str, ...]:
+    """Return the keys of a mapping as the YAML spells them."""
+    return tuple(field.alias or name for name, field in form.model_fields.items())
+
+
+FORMS: dict[str, type[Form]] = {
+    "capture": WhereForm,
+    "deletes": DeletesForm,
+    "mass_delete": GuardForm,
+    "source": TableNameForm,
+    "target": TableNameForm,
+}

@@ -1,0 +1,42 @@
+"""The one list of adapters: a line each, imported when one of its connections is opened."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from naviglio.config.problems import known
+from naviglio.connections.connections import Connections
+from naviglio.connections.urls import scheme_of
+from naviglio.errors import ConfigError
+from naviglio.ports import Source, Target
+
+ADAPTERS = {
+    "postgresql": "naviglio.adapters.postgres",
+    "postgres": "naviglio.adapters.postgres",
+}
+
+
+def open_source(conn_id: str, connections: Connections) -> Source:
+    """Open the connection `conn_id` to read from; ConfigError for an id or scheme not known."""
+    url = connections.url(conn_id)
+    source: Source = _adapter(conn_id, url).open_source(url)
+    return source
+
+
+def open_target(conn_id: str, connections: Connections) -> Target:
+    """Open the connection `conn_id` to write to; ConfigError for an id or scheme not known."""
+    url = connections.url(conn_id)
+    target: Target = _adapter(conn_id, url).open_target(url)
+    return target
+
+
+def _adapter(conn_id: str, url: str) -> ModuleType:
+    scheme = scheme_of(url)
+    if scheme not in ADAPTERS:
+        raise ConfigError(
+            f"connection {conn_id!r}: no adapter for "
+            f"{f'scheme {scheme!r}' if scheme else 'a URL without a scheme'}; "
+            f"{known(ADAPTERS, scheme)}. Write SCHEME://USER:PASSWORD@HOST:PORT/DATABASE."
+        )
+    return importlib.import_module(ADAPTERS[scheme])
