@@ -41,6 +41,14 @@ def _seconds(value: object) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def _day(value: object) -> object:
+    """Read a quoted day too; YAML itself reads one without quotes."""
+    try:
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return value  # refused as no date
+
+
 def _identifier(value: str) -> str:
     if not value or not value.isprintable():
         raise ValueError("must be a name of one or more printable characters")
@@ -90,6 +98,7 @@ def _either(value: object) -> str:
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 ColumnName = Annotated[str, AfterValidator(_column)]
+Day = Annotated[date, BeforeValidator(_day)]
 Zone = Annotated[str, AfterValidator(_zone)]
 PipelineName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 # Folders, file names and command line arguments are made of it.
@@ -159,7 +168,7 @@ class TableForm(Form):
     target: Table | None = None
     key: KeyColumns | None = None
     event_time: ColumnName | None = Field(default=None, validate_default=True)
-    since: date | None = Field(default=None, validate_default=True)
+    since: Day | None = Field(default=None, validate_default=True)
     nulls: Literal["refuse", "read", "ignore"] | None = None
     deletes: DeletesWay | None = Field(default=None, validate_default=True)
     adopt: bool = False

@@ -1,0 +1,27 @@
+"""Where a run's files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from naviglio.config.home import Home
+
+
+def test_without_a_word_all_is_below_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folders are those that .gitignore names, absolute, and an empty variable says nothing."""
+    monkeypatch.chdir(tmp_path)
+    home = Home.find({"NAVIGLIO_HOME": ""})
+    assert home.root == tmp_path / ".naviglio"
+    assert home.pipelines == tmp_path / "include/pipelines"
+    assert home.connections == home.root / "connections.yaml"
+    assert {path.parent for path in (home.landing, home.lake, home.postgres)} == {home.root}
+
+
+def test_the_environment_moves_both(tmp_path: Path) -> None:
+    """NAVIGLIO_HOME and NAVIGLIO_PIPELINES are taken, `~` included."""
+    home = Home.find({"NAVIGLIO_HOME": str(tmp_path), "NAVIGLIO_PIPELINES": "~/pipelines"})
+    assert (home.root, home.pipelines) == (tmp_path, Path.home() / "pipelines")
