@@ -1,1 +1,22 @@
 """PostgreSQL: source, destination and the embedded server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the drivers are imported when a connection is opened
+    from naviglio.ports import Source, Target
+
+
+def open_source(url: str) -> Source:
+    """Open a database to read from."""
+    from naviglio.adapters.postgres import source
+
+    return source.open_source(url)
+
+
+def open_target(url: str) -> Target:
+    """Open a database to write to."""
+    from naviglio.adapters.postgres import target
+
+    return target.open_target(url)
