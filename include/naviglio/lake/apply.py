@@ -1,0 +1,201 @@
+"""Write one batch's part to a Delta table: exactly one commit carries rows and number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake import Schema as DeltaSchema
+
+from naviglio import points
+from naviglio.errors import DataError
+from naviglio.lake import merge
+from naviglio.lake.schema import arrow_fields, delta_fields, step_between
+from naviglio.lake.source import Source
+from naviglio.model import DELETE, OP, UPSERT, Manifest, Part, PartKind, TableSchema
+
+NOTE = "naviglio"  # the key of our note in a commit's own metadata
+_FILE_BYTES = 64 << 20  # small enough that a MERGE rewrites little around a changed row
+_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=128 * 1024)
+_FOREVER = "interval 36500 days"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """One batch's commit on a lake table; `none`: the batch has no rows for the table."""
+
+    batch: int
+    version: int  # of the Delta table
+    kind: PartKind | Literal["none", "rebuild"]
+    rows: int = 0  # read from the landing
+    counts: dict[str, int] = field(default_factory=dict)  # inserted, updated, deleted
+
+
+def create(uri: str, landing: str, table: str, schema: TableSchema | None) -> None:
+    """Make an empty lake table, number 0; DeltaError when another worker was first."""
+    DeltaTable.create(
+        uri,
+        schema=DeltaSchema(delta_fields(schema or TableSchema(columns=(), key=()))),
+        name=table,
+        configuration={
+            "delta.enableChangeDataFeed": "true",
+            "delta.enableDeletionVectors": "false",
+            "delta.logRetentionDuration": _FOREVER,
+            "delta.deletedFileRetentionDuration": _FOREVER,
+            "naviglio.landing": landing,
+            "naviglio.table": table,
+        },
+        raise_if_key_not_exists=False,
+        commit_properties=CommitProperties(custom_metadata={NOTE: json.dumps({"create": table})}),
+    )
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Commits one batch through one handle, so that a worker that is late fails."""
+
+    table: DeltaTable
+    manifest: Manifest
+    spill_bytes: int
+
+    def evolve(self, part: Part) -> bool:
+        """Add or relabel columns in commits of their own; True: open the table again.
+
+        Alone they change nothing (NULLs in a new column), and a MERGE can't add columns of every
+        type. A worker that is late fails here as well: the table's metadata has changed.
+        """
+        step = step_between(self.table, part.schema)
+        if step.replace:
+            if part.kind == "snapshot":
+                return False
+            raise DataError(
+                f"batch {self.manifest.number} of {part.table} changes a column's type or the key "
+                f"of lake table {self.table.table_uri}: only a snapshot can. Run `naviglio "
+                "resnapshot` for the table."
+            )
+        if step.add:
+            self.table.alter.add_columns(
+                list(step.add), commit_properties=self._note("schema", number=False)
+            )
+        for name, label in step.relabel:
+            self.table.alter.set_column_metadata(
+                name, label, commit_properties=self._note("schema", number=False)
+            )
+        return step.needed
+
+    def commit(self, part: Part | None, root: str) -> Applied:
+        """Write the part and the batch's number in one commit."""
+        kind = part.kind if part else "none"
+        source = Source(part, root) if part else None
+        counts: dict[str, int] = {}
+        if source is not None:
+            source.check()
+        points.reach("apply: before commit")
+        if part is None or source is None:
+            self._number_only()
+        elif part.kind == "snapshot" and step_between(self.table, part.schema).replace:
+            self.overwrite(source.reader(), part.schema, part.why)
+        elif part.kind == "snapshot" and not self.table.file_uris():
+            counts = self._append(source)
+        elif part.kind == "stream" and not source.rows:
+            self._number_only()
+        else:
+            counts = self._merge(source)
+        points.reach("apply: after commit")
+        return Applied(
+            batch=self.manifest.number,
+            version=self.table.version(),
+            kind=kind,
+            rows=source.rows if source else 0,
+            counts=counts,
+        )
+
+    def overwrite(self, rows: pa.RecordBatchReader, schema: TableSchema, why: str) -> None:
+        """Replace all rows and the schema."""
+        labelled = arrow_fields(schema)
+        write_deltalake(
+            self.table,
+            pa.RecordBatchReader.from_batches(labelled, (b.cast(labelled) for b in rows)),
+            mode="overwrite",
+            schema_mode="overwrite",
+            target_file_size=_FILE_BYTES,
+            writer_properties=_WRITER,
+            commit_properties=self._note("overwrite", why=why),
+        )
+
+    def _append(self, source: Source) -> dict[str, int]:
+        if not source.rows:
+            self._number_only()
+            return {}
+        write_deltalake(
+            self.table,
+            source.reader(),
+            mode="append",
+            schema_mode="merge",  # columns that the source has lost are NULL
+            target_file_size=_FILE_BYTES,
+            writer_properties=_WRITER,
+            commit_properties=self._note(source.part.kind, why=source.part.why),
+        )
+        return {"inserted": source.rows}
+
+    def _merge(self, source: Source) -> dict[str, int]:
+        part, schema = source.part, source.part.schema
+        upsert = f"s.{merge.quote(OP)} = '{UPSERT}'"
+        gone = f"s.{merge.quote(OP)} = '{DELETE}'"
+        changes = part.kind == "stream"
+        builder = self.table.merge(
+            source.reader(),
+            self._predicate(source),
+            source_alias="s",
+            target_alias="t",
+            streamed_exec=True,
+            max_spill_size=self.spill_bytes,
+            writer_properties=_WRITER,
+            commit_properties=self._note(part.kind, why=part.why),
+        )
+        if changes:
+            builder = builder.when_matched_delete(predicate=gone)
+        differs = merge.differs(schema)
+        builder = builder.when_matched_update(
+            merge.values(schema), predicate=f"({upsert}) AND ({differs})" if changes else differs
+        ).when_not_matched_insert(merge.values(schema), predicate=upsert if changes else None)
+        if part.kind == "window":
+            event_time = schema.column(part.event_time or "")
+            inside = merge.in_windows(event_time, part.windows)
+            builder = builder.when_not_matched_by_source_delete(predicate=inside)
+        elif part.kind == "snapshot":
+            builder = builder.when_not_matched_by_source_delete()
+        found = builder.execute()
+        return {
+            what: int(found[f"num_target_rows_{what}"])
+            for what in ("inserted", "updated", "deleted")
+        }
+
+    def _predicate(self, source: Source) -> str:
+        schema = source.part.schema
+        same = merge.same_key(schema)
+        first = schema.column(schema.key[0])
+        bounds = source.bounds(first) if source.part.kind == "stream" else None
+        inside = merge.within(first, *bounds) if bounds else None
+        return f"{same} AND {inside}" if inside else same
+
+    def _number_only(self) -> None:
+        self.table.create_write_transaction(
+            [], "append", self.table.schema(), commit_properties=self._note("none")
+        )
+
+    def _note(self, kind: str, *, why: str = "", number: bool = True) -> CommitProperties:
+        note = {"batch": self.manifest.number, "attempt": self.manifest.attempt, "kind": kind}
+        if why:
+            note["why"] = why
+        numbers = [Transaction(self.manifest.landing, self.manifest.number)] if number else None
+        return CommitProperties(custom_metadata={NOTE: json.dumps(note)}, app_transactions=numbers)

@@ -1,0 +1,78 @@
+"""The files of one part of a batch, as a stream of record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from naviglio.carriers import arrow_schema
+from naviglio.errors import StorageError
+from naviglio.model import Column, DataFile, Part
+
+_BATCH_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Source:
+    """A part's files below the root of its landing."""
+
+    part: Part
+    root: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows the manifest promises."""
+        return sum(file.rows for file in self.part.files)
+
+    def check(self) -> None:
+        """Raise StorageError naming the first file that is missing, cut or of other rows."""
+        for file in self.part.files:
+            found = self._found(file)
+            if found != (file.bytes, file.rows):
+                raise StorageError(
+                    f"landing file {self._path(file)} holds {found[0]} bytes and {found[1]} rows; "
+                    f"its manifest says {file.bytes} bytes and {file.rows} rows. Restore the "
+                    "landing's folder from a copy, or run `naviglio resnapshot` for the table."
+                )
+
+    def reader(self) -> pa.RecordBatchReader:
+        """Stream the rows: the carriers, `_beyond` and, in stream parts, `_op`."""
+        schema = arrow_schema(self.part.schema, changes=self.part.kind == "stream")
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+
+    def bounds(self, column: Column) -> tuple[object, object] | None:
+        """Return the least and the greatest value of a column by the files' statistics."""
+        found = []
+        for file in self.part.files:
+            meta = pq.read_metadata(self._path(file))
+            place = meta.schema.names.index(column.name)
+            for group in range(meta.num_row_groups):
+                statistics = meta.row_group(group).column(place).statistics
+                if statistics is None or not statistics.has_min_max:
+                    return None
+                found += [statistics.min, statistics.max]
+        return (min(found), max(found)) if found else None
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for file in self.part.files:
+            with pq.ParquetFile(self._path(file), memory_map=False, buffer_size=1 << 20) as parquet:
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=schema.names):
+                    yield batch.select(schema.names).cast(schema)
+
+    def _found(self, file: DataFile) -> tuple[int, int]:
+        path = self._path(file)
+        try:
+            return path.stat().st_size, pq.read_metadata(path).num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(
+                f"landing file {path} can't be read ({type(error).__name__}); its manifest says "
+                f"{file.bytes} bytes and {file.rows} rows. Restore the landing's folder from a "
+                "copy, or run `naviglio resnapshot` for the table."
+            ) from error
+
+    def _path(self, file: DataFile) -> Path:
+        return Path(self.root) / file.path

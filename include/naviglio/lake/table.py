@@ -1,0 +1,222 @@
+"""A lake table: the Delta table that is the current view of its landing."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from pyarrow import dataset
+
+from naviglio.carriers import arrow_schema
+from naviglio.errors import DataError, IdentityError, RetryableError, StorageError
+from naviglio.lake.apply import Applied, Writer, create
+from naviglio.lake.feed import data_files, feed_of, rows_of
+from naviglio.lake.schema import logical_schema
+from naviglio.model import LedgerRow, Manifest, Part
+from naviglio.ports import Feed
+
+__all__ = ["Applied", "LakeTable"]
+
+_TRIES = 10
+_LANDING = "naviglio.landing"
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """The lake table in the folder `uri`; `spill_bytes` bounds what a merge or feed holds."""
+
+    uri: str
+    spill_bytes: int = 200 << 20
+
+    def exists(self) -> bool:
+        """Whether there is a table."""
+        return self._open() is not None
+
+    def landing(self) -> str | None:
+        """Return the id of the landing it was built from; None when there is no table."""
+        table = self._open()
+        return None if table is None else self._owner(table)
+
+    def number(self) -> int:
+        """Return the last batch applied; 0 when there is no table."""
+        table = self._open()
+        return 0 if table is None else _number(table, self._owner(table))
+
+    def table_id(self) -> str | None:
+        """Return the id of the Delta table; None when there is no table."""
+        table = self._open()
+        return None if table is None else str(table.metadata().id)
+
+    def version(self) -> int | None:
+        """Return the Delta version (compactions count too); None when there is no table."""
+        table = self._open()
+        return None if table is None else table.version()
+
+    def apply(self, manifest: Manifest, part: Part | None, landing_root: str) -> Applied | None:
+        """Commit batch n over batch n-1; None when the table has it already.
+
+        `part` is None for a batch that holds nothing of this table: only its number is recorded.
+        Raises IdentityError (the table is of another landing), DataError (a gap, or rows that only
+        a snapshot may bring), StorageError (a landing file is missing or short; a full disk),
+        RetryableError (other writers were faster ten times).
+        """
+        for _ in range(_TRIES):
+            table = self._open()
+            try:
+                if table is None:
+                    self._check_next(manifest, 0)
+                    schema = part.schema if part else None
+                    name = part.table if part else Path(self.uri).name
+                    create(self.uri, manifest.landing, name, schema)
+                    continue
+                self._check_identity(table, manifest)
+                number = _number(table, manifest.landing)
+                if number >= manifest.number:
+                    return None
+                self._check_next(manifest, number)
+                writer = Writer(table, manifest, self.spill_bytes)
+                if part is not None and writer.evolve(part):
+                    continue
+                return writer.commit(part, landing_root)
+            except DeltaError as error:
+                if not self._moved(table, error):
+                    raise self._failed(manifest, error) from error
+            except OSError as error:
+                raise self._failed(manifest, error) from error
+        raise RetryableError(
+            f"lake table {self.uri}: other writers were faster {_TRIES} times. Run again."
+        )
+
+    def feed(self, since: LedgerRow | None) -> Feed | None:
+        """Return what a target lacks; None when it lacks nothing or there is no table yet."""
+        table = self._open()
+        if table is None:
+            return None
+        return feed_of(table, self._owner(table), since, self.spill_bytes)
+
+    def scan(self, version: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Stream all rows (of one Delta version) in their carriers and `_beyond`."""
+        table = self._open(version)
+        if table is not None:
+            yield from rows_of(table, logical_schema(table))
+
+    def rebuild(self, parts: Iterable[tuple[Manifest, Part | None]], landing_root: str) -> Applied:
+        """Replace the rows by a replay of all batches 1..head, in one commit.
+
+        A table whose log can't be read is moved aside (`.damaged-...`), never removed. Raises
+        RetryableError when another worker applied a batch meanwhile.
+        """
+        try:
+            table = self._open()
+        except StorageError:
+            table = None
+        scratch = LakeTable(f"{self.uri}.rebuild-{uuid.uuid4().hex}", self.spill_bytes)
+        try:
+            last, rows = None, 0
+            for manifest, part in parts:
+                if last is None and table is not None:
+                    self._check_identity(table, manifest)
+                last, applied = manifest, scratch.apply(manifest, part, landing_root)
+                rows += applied.rows if applied else 0
+            if last is None:
+                raise DataError(f"lake table {self.uri}: its landing has no batch to replay.")
+            version = self._replace(table, scratch, last)
+            return Applied(batch=last.number, version=version, kind="rebuild", rows=rows)
+        finally:
+            shutil.rmtree(scratch.uri, ignore_errors=True)
+
+    def _replace(self, table: DeltaTable | None, scratch: LakeTable, last: Manifest) -> int:
+        late = RetryableError(f"lake table {self.uri} was written during its rebuild. Run again.")
+        if table is None:
+            try:
+                if Path(self.uri).exists() and not self._readable():
+                    Path(self.uri).rename(f"{self.uri}.damaged-{uuid.uuid4().hex}")
+                Path(scratch.uri).rename(self.uri)  # refused while another table stands there
+            except OSError as error:
+                raise late from error
+            return 0 if (found := self.version()) is None else found
+        if _number(table, last.landing) > last.number:
+            raise late
+        source = DeltaTable(scratch.uri)
+        schema = logical_schema(source)
+        reader = _files(source, arrow_schema(schema))
+        try:
+            Writer(table, last, self.spill_bytes).overwrite(reader, schema, "rebuild")
+        except CommitFailedError as error:
+            raise late from error
+        return table.version()
+
+    def _open(self, version: int | None = None) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.uri, version=version)
+        except TableNotFoundError:
+            return None
+        except DeltaError as error:
+            raise StorageError(
+                f"the log of lake table {self.uri} can't be read ({_short(error)}). Restore the "
+                "folder, or run `naviglio rebuild` for the table."
+            ) from error
+
+    def _readable(self) -> bool:
+        try:
+            return self._open() is not None
+        except StorageError:
+            return False
+
+    def _owner(self, table: DeltaTable) -> str:
+        owner = table.metadata().configuration.get(_LANDING)
+        if owner is None:
+            raise IdentityError(
+                f"lake table {self.uri} was not made by Naviglio (no property {_LANDING}). Move "
+                "its folder away, or give the pipeline another lake folder."
+            )
+        return owner
+
+    def _check_identity(self, table: DeltaTable, manifest: Manifest) -> None:
+        owner = self._owner(table)
+        if owner != manifest.landing:
+            raise IdentityError(
+                f"lake table {self.uri} was built from landing {owner}, but batch "
+                f"{manifest.number} is of landing {manifest.landing}. Restore the folder of "
+                f"landing {owner}; or, to start over, move the table's folder away and run again."
+            )
+
+    def _check_next(self, manifest: Manifest, number: int) -> None:
+        if number != manifest.number - 1:
+            raise DataError(
+                f"lake table {self.uri} is at batch {number}; batch {manifest.number} can't follow "
+                f"it. Apply batch {number + 1} first, or run `naviglio rebuild` for the table."
+            )
+
+    def _moved(self, table: DeltaTable | None, error: DeltaError) -> bool:
+        """Whether a failed write lost a race: the log has gone on since it was opened."""
+        if isinstance(error, CommitFailedError):
+            return True
+        now = self.version()
+        return now is not None and (table is None or now != table.version())
+
+    def _failed(self, manifest: Manifest, error: Exception) -> StorageError:
+        return StorageError(
+            f"lake table {self.uri}: batch {manifest.number} can't be committed "
+            f"({_short(error)}). Nothing of it is visible. Check the disk below, then run again."
+        )
+
+
+def _number(table: DeltaTable, landing: str) -> int:
+    return table.transaction_version(landing) or 0
+
+
+def _files(table: DeltaTable, schema: pa.Schema) -> pa.RecordBatchReader:
+    # Not `table.scan()`: delta-rs can't read while it writes (a runtime within a runtime).
+    rows = dataset.dataset(sorted(data_files(table)), schema=schema, format="parquet")
+    return rows.scanner(batch_readahead=1, fragment_readahead=1).to_reader()
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
