@@ -21,8 +21,9 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
     with tempfile.TemporaryDirectory(prefix="naviglio-") as spill:
         where = str(Path(spill, "tables.duckdb")) if on_disk else ":memory:"
         settings = {"memory_limit": MEMORY, "temp_directory": spill, "threads": "2",
-                    "preserve_insertion_order": "false", "TimeZone": "UTC"}  # fmt: skip
+                    "preserve_insertion_order": "false"}  # fmt: skip
         with duckdb.connect(where, config={**settings}) as engine:
+            engine.execute("SET TimeZone = 'UTC'")
             yield engine
 
 

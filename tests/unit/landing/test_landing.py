@@ -1,0 +1,120 @@
+"""The landing: numbers without gaps, one manifest each, files only through manifests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from naviglio.errors import IdentityError, LostRaceError
+from naviglio.landing.landing import Landing
+from naviglio.model import Fence, Manifest, Part, Place, Position, Question, TableSchema
+from naviglio.storage.local import LocalStore
+
+EMPTY = TableSchema(columns=(), key=())
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    """An empty landing."""
+    return Landing(LocalStore(str(tmp_path)), "flights")
+
+
+def land(landing: Landing, rows: int = 1) -> Manifest:
+    """Land a batch with a file of so many rows."""
+    identity, head = landing.found(), landing.head()
+    with landing.attempt(head) as attempt:
+        batch = pa.record_batch({"a": list(range(rows))})
+        files = attempt.write("flights", batch.schema, [batch])
+        manifest = Manifest(
+            group="flights", number=attempt.number, attempt=attempt.id, landing=identity,
+            previous=head.sha256, created_at_utc=datetime.now(UTC), fence=Fence(point=1),
+            parts=(Part(table="flights", kind="stream", schema=EMPTY, files=files),),
+            position=Position(place=Place(incarnation="a", order=1)),
+        )  # fmt: skip
+        landing.commit(attempt, manifest)
+    return manifest
+
+
+def test_the_head_is_found_whatever_the_number_of_batches(landing: Landing) -> None:
+    """Doubling and halving find the last of any number of batches."""
+    assert landing.head().number == 0
+    for number in range(1, 20):
+        manifest = land(landing)
+        assert landing.head().number == number
+        assert landing.head().manifest == manifest
+    assert [m.number for m in landing.after(12)] == list(range(13, 20))
+
+
+def test_the_loser_of_a_number_throws_its_files_away(landing: Landing, tmp_path: Path) -> None:
+    """Two attempts at one number: one manifest, and only the winner's files stay."""
+    head = landing.head()
+    with pytest.raises(LostRaceError, match="another worker"), landing.attempt(head) as attempt:
+        attempt.write("flights", pa.schema([("a", pa.int64())]), [pa.record_batch({"a": [1]})])
+        winner = land(landing)
+        landing.commit(attempt, replace(winner, attempt=attempt.id))
+    assert [p.name for p in (tmp_path / "data").iterdir()] == [f"0000000001-{winner.attempt}"]
+
+
+def test_a_dead_attempt_is_removed_once_its_number_is_taken(
+    landing: Landing, tmp_path: Path
+) -> None:
+    """A killed writer's files go with a later commit; a living writer's at a free number stay."""
+    dead = landing.attempt(landing.head()).__enter__()  # never left, as after kill -9
+    dead.note_intent()
+    land(landing)
+    assert (tmp_path / dead.folder).exists()  # its number was free while the winner committed
+    living = landing.attempt(landing.head()).__enter__()
+    living.note_intent()
+    land(landing)
+    assert not (tmp_path / dead.folder).exists()
+    assert (tmp_path / living.folder).exists()
+
+
+def test_an_unclear_answer_is_settled_by_reading(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that says it lost, but whose manifest is there, has won."""
+    real = LocalStore.create
+
+    def lies(self: LocalStore, path: str, data: bytes) -> bool:
+        return real(self, path, data) and not path.startswith("manifests/")
+
+    monkeypatch.setattr(LocalStore, "create", lies)
+    assert land(landing).number == landing.head().number == 1
+
+
+def test_a_changed_manifest_breaks_the_chain(landing: Landing, tmp_path: Path) -> None:
+    """A manifest that does not carry its predecessor's hash stops the reader."""
+    land(landing)
+    land(landing)
+    first = tmp_path / "manifests" / "0000000001.json"
+    first.write_bytes(first.read_bytes() + b" ")
+    with pytest.raises(IdentityError, match="does not follow manifest 1"):
+        list(landing.after(0))
+
+
+def test_another_groups_landing_is_a_stranger(landing: Landing) -> None:
+    """A folder belongs to one group."""
+    landing.found()
+    with pytest.raises(IdentityError, match="landing of group 'flights', not of 'weather'"):
+        Landing(landing.store, "weather").identity()
+
+
+def test_an_answer_covers_what_was_found_and_no_more(landing: Landing) -> None:
+    """A mass delete that grew since asks again; another table's question stays."""
+    asked = Question(
+        group="flights", table="flights", kind="mass delete", head=0, text="gone", found="100",
+        asked_at_utc=datetime.now(UTC),
+    )  # fmt: skip
+    landing.ask(asked)
+    assert landing.questions(0) == [asked]
+    landing.accept(asked)
+    assert landing.questions(0) == []
+    assert landing.answered(replace(asked, found="99"))
+    assert not landing.answered(replace(asked, found="101"))
+    assert not landing.answered(replace(asked, table="weather"))
+    assert not landing.answered(replace(asked, head=1))
