@@ -10,14 +10,17 @@ import psycopg
 
 from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
 
-_RETRY = (  # by SQLSTATE or its class: away, deadlock, serialization, lock timeout, cancelled, crowded
+# SQLSTATEs and their classes
+_RETRY = (  # away, deadlock, serialization, lock timeout, cancelled, crowded
     "08", "40", "25P03", "25P04", "53300", "55P03", "55006", "57014", "57P01", "57P02", "57P03",
     "57P05",
 )  # fmt: skip
 _CONFIGURE = ("28", "3D000", "42501", "57P04")  # login, database, right
 _DATA = ("21000", "22", "23", "44")
 _WITH_VALUES = ("22", "P0")  # primary messages that may hold a row's values
-_MOMENTARY = re.compile(r"starting up|shutting down|recovery|too many|slots|not yet accept|terminat", re.I)
+_MOMENTARY = re.compile(
+    r"starting up|shutting down|recovery|too many|slots|not yet accept|terminat", re.I
+)
 _REFUSED_LOGIN = re.compile(r"FATAL:|no password supplied|invalid .* option|authentication", re.I)
 
 

@@ -1,0 +1,165 @@
+"""The SQL of staging and merge, as pure functions.
+
+In every statement `s` is the staging table and `t` the target. A staged column is its carrier; the
+statement casts what is carried as text to the target's own column type. Casts name types without
+length or scale: an explicit cast to `varchar(3)` would cut, the assignment to the column raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from naviglio.adapters.postgres.sql import columns, literal, quote, table
+from naviglio.adapters.postgres.types import target_type
+from naviglio.model import BEYOND, DELETE, OP, UPSERT, Column, TableName, TableSchema
+
+STAGED = {
+    "int16": "smallint", "int32": "integer", "int64": "bigint", "bool": "boolean",
+    "float": "real", "double": "double precision", "string": "text", "binary": "bytea",
+    "date32[day]": "date", "timestamp[us]": "timestamp without time zone",
+    "timestamp[us, tz=UTC]": "timestamp with time zone",
+}  # fmt: skip
+_BEYOND_KINDS = frozenset({"decimal", "date", "timestamp", "timestamptz"})
+# Equal values of these kinds are identical, so a matched row's key needs no update.
+_EXACT_KINDS = frozenset(
+    {"int16", "int32", "int64", "bool", "date", "timestamp", "timestamptz", "uuid", "bytes"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """What one merge is about: `types` are the target's own column types, without modifiers."""
+
+    target: TableName
+    schema: TableSchema
+    staging: str  # quoted name of the staging table
+    types: Mapping[str, str]
+    whole: bool
+    has_beyond: bool
+
+
+def staged_type(column: Column) -> str:
+    """Return the type of a staged column; decimals have no bounds, so that nothing is rounded."""
+    return "numeric" if column.carrier.startswith("decimal128(") else STAGED[column.carrier]
+
+
+def create_staging(name: str, schema: TableSchema, *, whole: bool) -> str:
+    """Return the statement that creates a staging table (`name` is quoted)."""
+    defined = [f"{quote(c.name)} {staged_type(c)}" for c in schema.columns]
+    defined += [f"{quote(BEYOND)} text"] + ([] if whole else [f"{quote(OP)} text NOT NULL"])
+    return f"CREATE UNLOGGED TABLE {name} ({', '.join(defined)})"
+
+
+def create_target(name: str, schema: TableSchema) -> str:
+    """Return the statement that creates a target (`name` is quoted), still without its key's index.
+
+    Only the key is NOT NULL: a source that drops such a constraint later must not break a load.
+    """
+    key = set(schema.key)
+    defined = ", ".join(
+        f"{quote(c.name)} {target_type(c)}{' NOT NULL' if c.name in key else ''}"
+        for c in schema.columns
+    )
+    return f"CREATE TABLE {name} ({defined})"
+
+
+def add_columns(name: str, lacking: Sequence[Column]) -> str:
+    """Return the statement that adds columns to a table (`name` is quoted)."""
+    added = ", ".join(f"ADD COLUMN {quote(c.name)} {target_type(c)}" for c in lacking)
+    return f"ALTER TABLE {name} {added}"
+
+
+def add_key(target: TableName, key: Sequence[str]) -> str:
+    """Return the statement that gives a target its primary key."""
+    return f"ALTER TABLE {table(target)} ADD PRIMARY KEY ({columns(key)})"
+
+
+def value(merge: Merge, column: Column, alias: str = "s") -> str:
+    """Return the expression of a staged value in the type of its target column."""
+    name = f"{alias}.{quote(column.name)}"
+    if column.carrier == "string":
+        return f"{name}::{merge.types[column.name]}"
+    if not merge.has_beyond or column.kind not in _BEYOND_KINDS:
+        return name
+    beyond, key = f"{alias}.{quote(BEYOND)}::jsonb", literal(column.name)
+    told = f"({beyond} ->> {key})::{staged_type(column)}"
+    return f"CASE WHEN {beyond} ? {key} THEN {told} ELSE {name} END"
+
+
+def delete_staged(merge: Merge) -> str:
+    """Return the statement that applies staged deletes; an upsert of the same key wins."""
+    return (
+        f"DELETE FROM {table(merge.target)} AS t USING {merge.staging} AS s"
+        f" WHERE s.{quote(OP)} = '{DELETE}' AND {same_key(merge, 't', 's')}"
+        f" AND NOT EXISTS (SELECT FROM {merge.staging} AS u"
+        f" WHERE u.{quote(OP)} = '{UPSERT}' AND {same_key(merge, 't', 'u')})"
+    )
+
+
+def delete_absent(merge: Merge) -> str:
+    """Return the statement that deletes target rows whose key is not staged."""
+    return (
+        f"DELETE FROM {table(merge.target)} AS t WHERE NOT EXISTS"
+        f" (SELECT FROM {merge.staging} AS s WHERE {same_key(merge, 't', 's')})"
+    )
+
+
+def insert(merge: Merge, *, into: str = "", only: str = "") -> str:
+    """Return a plain insert of staged rows, sorted by the key: for a target without rows.
+
+    `into` is another table's quoted name, `only` a condition on `s` (a probe for a bad row).
+    """
+    where = " AND ".join(part for part in (upserts(merge), only) if part)
+    values = ", ".join(value(merge, column) for column in merge.schema.columns)
+    return (
+        f"INSERT INTO {into or table(merge.target)} AS t ({columns(merge.schema.names)})"
+        f" SELECT {values} FROM {merge.staging} AS s"
+        + (f" WHERE {where}" if where else "")
+        + (f" ORDER BY {_ordinals(merge)}" if merge.schema.key else "")
+    )
+
+
+def upsert(merge: Merge) -> str:
+    """Return the statement that upserts staged rows and counts (inserted, updated, staged).
+
+    Sorted ON CONFLICT is faster than MERGE (0.8 to 0.9 of its time) and walks the index in order.
+    Rows are compared as stored bytes (`*<>`), so `1.0` becomes `1.00` and equal rows stay
+    untouched. `xmax` is zero in a row version just inserted, on every server version.
+    """
+    inexact = [n for n in merge.schema.key if merge.schema.column(n).kind not in _EXACT_KINDS]
+    changing = [n for n in merge.schema.names if n not in merge.schema.key] + inexact
+    action = "NOTHING"
+    if changing:
+        new = ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in changing)
+        action = f"UPDATE SET {new} WHERE {_row('t', changing)} *<> {_row('excluded', changing)}"
+    staged = f"SELECT count(*) FROM {merge.staging} AS s"
+    return (
+        f"WITH done AS ({insert(merge)} ON CONFLICT ({columns(merge.schema.key)}) DO {action}"
+        " RETURNING t.xmax = 0 AS inserted)"
+        " SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted),"
+        f" ({staged}{'' if merge.whole else f' WHERE {upserts(merge)}'}) FROM done"
+    )
+
+
+def upserts(merge: Merge) -> str:
+    """Return the condition on `s` that leaves deletes out; empty where there are none."""
+    return "" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'"
+
+
+def _row(alias: str, names: Sequence[str]) -> str:
+    """Return a row as a record: without the cast, `*<>` would be looked up for each column."""
+    return f"ROW({', '.join(f'{alias}.{quote(name)}' for name in names)})::record"
+
+
+def same_key(merge: Merge, target: str, staged: str) -> str:
+    """Return the condition that a target row and a staged row have the same key."""
+    return " AND ".join(
+        f"{target}.{quote(name)} = {value(merge, merge.schema.column(name), staged)}"
+        for name in merge.schema.key
+    )
+
+
+def _ordinals(merge: Merge) -> str:
+    """Return the key's places in the select list: sorts by the cast values, writes them once."""
+    return ", ".join(str(merge.schema.names.index(name) + 1) for name in merge.schema.key)

@@ -1,0 +1,322 @@
+"""What every target promises: each adapter's tests subclass `TargetContract`.
+
+A subclass says how to open the target and how to look at its tables from outside.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from naviglio.carriers import arrow_schema
+from naviglio.errors import ConfigError, DataError
+from naviglio.model import BEYOND, OP, Column, LedgerRow, LoadCounts, TableName, TableSchema
+from naviglio.ports import Target
+
+Row = dict[str, Any]
+
+ID = Column(name="id", kind="int64", carrier="int64", source_type="bigint", nullable=False)
+NAME = Column(
+    name="name", kind="text", carrier="string", source_type="character varying(9)", length=9
+)
+AMOUNT = Column(
+    name="amount", kind="decimal", carrier="decimal128(9, 2)", source_type="numeric(9,2)",
+    precision=9, scale=2,
+)  # fmt: skip
+SEEN = Column(
+    name="seen", kind="timestamptz", carrier="timestamp[us, tz=UTC]",
+    source_type="timestamp with time zone",
+)  # fmt: skip
+PEOPLE = TableSchema(columns=(ID, NAME, AMOUNT, SEEN), key=("id",))
+
+
+def person(number: int, name: str | None = "Ada", amount: str | None = "1.00") -> Row:
+    """Return a row of PEOPLE."""
+    return {"id": number, "name": name, "amount": amount and Decimal(amount)}
+
+
+def deleted(number: int) -> Row:
+    """Return a change that deletes a row of PEOPLE."""
+    return {"id": number, OP: "delete"}
+
+
+def batches(schema: TableSchema, rows: Sequence[Row], *, whole: bool) -> Iterator[pa.RecordBatch]:
+    """Yield rows as a feed does; a change without `_op` is an upsert."""
+    told = [row if whole else {OP: "upsert", **row} for row in rows]
+    arrow = arrow_schema(schema, changes=not whole)
+    for start in range(0, len(told), 3):
+        yield pa.RecordBatch.from_pylist(told[start : start + 3], schema=arrow)
+
+
+def ledger_row(target: TableName, version: int = 1) -> LedgerRow:
+    """Return a ledger row."""
+    return LedgerRow(
+        target=str(target), pipeline="p", table="t", landing="l", lake_table="d", version=version,
+        batch=version, attempt="a", loaded_at_utc=datetime(2013, 1, 7, 12, tzinfo=UTC),
+        why_whole="new", inserted=1, updated=2, deleted=3, unchanged=4,
+    )  # fmt: skip
+
+
+def load(
+    target: Target, name: TableName, rows: Sequence[Row], *,
+    schema: TableSchema = PEOPLE, whole: bool = False,
+) -> LoadCounts:  # fmt: skip
+    """Stage and merge rows in one transaction."""
+    staging = target.stage(
+        uuid.uuid4().hex[:16], schema, batches(schema, rows, whole=whole), whole=whole
+    )
+    with target.begin() as transaction:
+        transaction.lock(name)
+        return transaction.merge(name, schema, staging)
+
+
+class TargetContract:
+    """The suite; a subclass implements the three methods."""
+
+    def open(self) -> Target:
+        """Open the target once more."""
+        raise NotImplementedError
+
+    def stored(self, name: TableName) -> list[Row] | None:
+        """Return the rows of a table, by its first column; None when it is absent."""
+        raise NotImplementedError
+
+    def make(self, name: TableName, *, amount: str, unique: bool) -> None:
+        """Create a table for PEOPLE by hand, with this type of `amount`, with or without a key."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def target(self) -> Iterator[Target]:
+        """One open target."""
+        opened = self.open()
+        yield opened
+        opened.close()
+
+    @pytest.fixture
+    def name(self) -> TableName:
+        """A table that no other test uses."""
+        return TableName(schema="made", table=f"people {uuid.uuid4().hex[:12]}")
+
+    def test_changes_are_applied_and_counted(self, target: Target, name: TableName) -> None:
+        """Inserted, updated, deleted and unchanged rows are told apart; the rest stays."""
+        load(target, name, [person(n) for n in range(1, 6)], whole=True)
+
+        counts = load(
+            target, name,
+            [person(1), person(2, "Bob"), deleted(3), deleted(99), person(7), person(8)],
+        )  # fmt: skip
+
+        assert counts == LoadCounts(inserted=2, updated=1, deleted=1, unchanged=1)
+        stored = self.stored(name) or []
+        assert [(row["id"], row["name"]) for row in stored] == [
+            (1, "Ada"), (2, "Bob"), (4, "Ada"), (5, "Ada"), (7, "Ada"), (8, "Ada"),
+        ]  # fmt: skip
+
+    def test_whole_makes_equal(self, target: Target, name: TableName) -> None:
+        """A key that is not among all rows is gone from the target."""
+        first = load(target, name, [person(n) for n in range(4)], whole=True)
+
+        counts = load(target, name, [person(2), person(3, "Cy"), person(4)], whole=True)
+
+        assert first == LoadCounts(inserted=4)
+        assert counts == LoadCounts(inserted=1, updated=1, deleted=2, unchanged=1)
+        assert [row["id"] for row in self.stored(name) or []] == [2, 3, 4]
+
+    def test_whole_without_rows_empties(self, target: Target, name: TableName) -> None:
+        """No rows are an answer like any other; a table for them is made."""
+        assert load(target, name, [], whole=True) == LoadCounts()
+        assert self.stored(name) == []
+        load(target, name, [person(1)])
+        assert load(target, name, [], whole=True) == LoadCounts(deleted=1)
+
+    def test_the_same_load_twice_changes_nothing(self, target: Target, name: TableName) -> None:
+        """Every merge may be repeated."""
+        changes = [person(1), person(2, None, None), deleted(3)]
+        load(target, name, changes)
+
+        assert load(target, name, changes) == LoadCounts(unchanged=2)
+
+    def test_an_upsert_beats_a_delete(self, target: Target, name: TableName) -> None:
+        """A key that is staged twice, gone and back, is there."""
+        load(target, name, [person(1)])
+
+        counts = load(target, name, [deleted(1), person(1, "Eve")])
+
+        assert counts == LoadCounts(updated=1)
+
+    def test_added_columns(self, target: Target, name: TableName) -> None:
+        """A column that is new in the lake is added; one that is gone from it keeps its values."""
+        load(target, name, [person(1)])
+        grown = replace(PEOPLE, columns=(ID, NAME, SEEN, replace(NAME, name="nick")))
+
+        load(target, name, [{"id": 1, "name": "Ada", "nick": "A"}, {"id": 2}], schema=grown)
+
+        stored = self.stored(name) or []
+        assert [(row["amount"], row["nick"]) for row in stored] == [
+            (Decimal("1.00"), "A"), (None, None),
+        ]  # fmt: skip
+
+    def test_nothing_is_seen_before_the_commit(self, target: Target, name: TableName) -> None:
+        """Rows and ledger become visible together, and go together."""
+        rows = batches(PEOPLE, [person(1)], whole=True)
+        staging = target.stage("roll" + uuid.uuid4().hex[:8], PEOPLE, rows, whole=True)
+
+        with pytest.raises(RuntimeError, match="stop"), target.begin() as transaction:
+            transaction.lock(name)
+            transaction.merge(name, PEOPLE, staging)
+            transaction.record(ledger_row(name))
+            raise RuntimeError("stop")
+
+        assert self.stored(name) is None
+        assert str(name) not in target.ledger()
+
+    def test_the_ledger_keeps_its_row(self, target: Target, name: TableName) -> None:
+        """What was recorded is returned as it was, and replaced by the next."""
+        for version in (1, 2):
+            with target.begin() as transaction:
+                before = transaction.lock(name)
+                transaction.record(ledger_row(name, version))
+            assert before == (ledger_row(name) if version == 2 else None)
+
+        other = self.open()
+        assert other.ledger()[str(name)] == ledger_row(name, 2)
+        other.close()
+
+    def test_loads_of_one_target_take_turns(self, name: TableName) -> None:
+        """Also before the target has a row: the second sees what the first recorded."""
+        seen: list[int] = []
+        locked = threading.Barrier(4)
+
+        def one() -> None:
+            worker = self.open()
+            locked.wait()
+            with worker.begin() as transaction:
+                row = transaction.lock(name)
+                seen.append(row.version if row else 0)
+                transaction.record(ledger_row(name, seen[-1] + 1))
+            worker.close()
+
+        threads = [threading.Thread(target=one) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert seen == [0, 1, 2, 3]
+
+    def test_an_error_while_staging_leaves_nothing(self, target: Target, name: TableName) -> None:
+        """The error of the feed is passed on as it is, and the same attempt may stage again."""
+
+        def broken() -> Iterator[pa.RecordBatch]:
+            yield from batches(PEOPLE, [person(1)], whole=False)
+            raise KeyError("the lake is gone")
+
+        attempt = uuid.uuid4().hex[:16]
+        with pytest.raises(KeyError, match="the lake is gone"):
+            target.stage(attempt, PEOPLE, broken(), whole=False)
+
+        rows = batches(PEOPLE, [person(1)], whole=False)
+        assert target.stage(attempt, PEOPLE, rows, whole=False).rows == 1
+
+    @pytest.mark.parametrize(
+        ("bad", "said"),
+        [
+            (person(4, "far too long"), r"'name'.*id=4"),
+            ({**person(4), "id": None}, r"'id'"),
+        ],
+    )
+    def test_a_row_that_does_not_fit(
+        self, target: Target, name: TableName, bad: Row, said: str
+    ) -> None:
+        """The error names target, column and key, shows no value, and nothing is loaded."""
+        load(target, name, [person(1)])
+
+        with pytest.raises(DataError, match=rf"{name}.*{said}") as caught:
+            load(target, name, [person(2), person(3), bad, person(5)])
+
+        assert "far too long" not in str(caught.value)
+        assert caught.value.__cause__ is None
+        assert [row["id"] for row in self.stored(name) or []] == [1]
+
+    def test_two_rows_of_one_key_are_refused(self, target: Target, name: TableName) -> None:
+        """Changes are folded before they are staged; if not, the key is named."""
+        for _ in range(2):
+            with pytest.raises(DataError, match=r"key \(id=7\)"):
+                load(target, name, [person(6), person(7), person(8), person(7, "Bob")])
+            load(target, name, [person(1)])
+
+    def test_a_stranger_is_not_taken_over(self, target: Target, name: TableName) -> None:
+        """A table that was there before needs `adopt`; one's own doesn't."""
+        self.make(name, amount="numeric(9,2)", unique=True)
+        with pytest.raises(ConfigError, match="adopt"):
+            target.check(name, PEOPLE, adopt=False)
+
+        target.check(name, PEOPLE, adopt=True)
+
+        mine = replace(name, table=name.table + " mine")
+        target.check(mine, PEOPLE, adopt=False)
+        load(target, mine, [person(1)])
+        target.check(mine, PEOPLE, adopt=False)
+
+    @pytest.mark.parametrize(
+        ("amount", "unique", "said"),
+        [("numeric(9,1)", True, "'amount'.*narrower"), ("numeric(9,2)", False, "unique index")],
+    )
+    def test_an_adopted_table_must_fit(
+        self, target: Target, name: TableName, *, amount: str, unique: bool, said: str
+    ) -> None:
+        """A narrower column and a key without a unique index are refused, also by the merge."""
+        self.make(name, amount=amount, unique=unique)
+
+        with pytest.raises(ConfigError, match=said):
+            target.check(name, PEOPLE, adopt=True)
+        with pytest.raises(ConfigError, match=said):
+            load(target, name, [person(1)])
+        assert self.stored(name) == []
+
+    def test_a_table_that_was_dropped_is_missed(self, target: Target, name: TableName) -> None:
+        """Changes alone would make an incomplete table: the ledger's row must go first."""
+        with target.begin() as transaction:
+            transaction.lock(name)
+            transaction.record(ledger_row(name))
+
+        with pytest.raises(ConfigError, match="the table is gone"):
+            target.check(name, PEOPLE, adopt=False)
+
+    @pytest.mark.parametrize(
+        "part", ['q"uote', "sel ect", "select", "Ünï€", "x" * 50, "';--", "%s"]
+    )
+    def test_names_are_only_names(self, target: Target, part: str) -> None:
+        """Whatever stands in the name of a schema, table or column stays a name."""
+        name = TableName(schema=f"s {part}"[:60], table=f"{part}{uuid.uuid4().hex[:9]}")
+        schema = TableSchema(
+            columns=(replace(ID, name=part), replace(AMOUNT, name=f"a{part}")), key=(part,)
+        )
+        row = {part: 1, f"a{part}": Decimal(1)}
+        load(target, name, [row], schema=schema)
+        told = {**row, BEYOND: '{"' + f"a{part}".replace('"', '\\"') + '": "NaN"}'}
+
+        assert load(target, name, [told], schema=schema) == LoadCounts(updated=1)
+        assert load(target, name, [{part: 1, OP: "delete"}], schema=schema).deleted == 1
+        assert self.stored(name) == []
+
+    def test_days_and_moments(self, target: Target, name: TableName) -> None:
+        """The ends of the calendar come through."""
+        day = Column(name="day", kind="date", carrier="date32[day]", source_type="date")
+        schema = TableSchema(columns=(ID, day, SEEN), key=("id",))
+        rows: list[Row] = [
+            {"id": 1, "day": date.min, "seen": datetime.min.replace(tzinfo=UTC)},
+            {"id": 2, "day": date.max, "seen": datetime.max.replace(tzinfo=UTC)},
+        ]
+
+        load(target, name, rows, schema=schema)
+
+        assert self.stored(name) == rows
