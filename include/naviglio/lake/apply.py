@@ -25,7 +25,7 @@ from naviglio.model import DELETE, OP, UPSERT, Manifest, Part, PartKind, TableSc
 
 NOTE = "naviglio"  # the key of our note in a commit's own metadata
 _FILE_BYTES = 64 << 20  # small enough that a MERGE rewrites little around a changed row
-_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=128 * 1024)
+_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=32 * 1024)
 _FOREVER = "interval 36500 days"
 
 
