@@ -16,7 +16,7 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def literal(value: str | int | bytes | bool | None) -> str:
+def literal(value: str | int | bytes | None) -> str:
     """Return `value` as a literal; text is of unknown type until a cast names one.
 
     ValueError for a NUL, which PostgreSQL's text can't hold.

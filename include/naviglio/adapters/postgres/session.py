@@ -1,0 +1,114 @@
+"""Sessions of the source's server: their pinned settings, and ADBC's errors as the project's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import adbc_driver_manager
+import psycopg
+import pyarrow as pa
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from naviglio.adapters.postgres.errors import translate, translated
+from naviglio.adapters.postgres.sql import literal
+from naviglio.errors import ConfigError, NaviglioError, RetryableError, SourceError
+
+SNAPSHOT_NAME = "naviglio-snapshot"  # application_name: the fence knows its own readers by it
+CONNECT_TIMEOUT_S = 10
+_SETTINGS = {
+    "search_path": "pg_catalog",  # nothing can stand before the server's own functions
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "jit": "off",
+    "work_mem": "32MB",  # holds the groups of a digest
+}
+_ABSENT = ("42P01", "42703", "3F000")  # table, column, schema
+_LOST = re.compile(
+    r"server closed|terminating connection|could not receive|no connection"
+    r"|connection (not open|to server)"
+    r"|conflict with recovery|SSL|broken pipe|reset by peer|starting up|shutting down",
+    re.IGNORECASE,
+)
+
+
+def pin(*, local: bool) -> str:
+    """Return the statement that pins what texts and hashes depend on.
+
+    `local` keeps the settings to the transaction, which a pooler between allows.
+    """
+    calls = [
+        f"set_config({literal(k)}, {literal(v)}, {literal(local)})" for k, v in _SETTINGS.items()
+    ]
+    return f"SELECT {' || '.join(calls)} AS pinned"
+
+
+def conninfo(url: str, application_name: str) -> str:
+    """Return what libpq connects by; ConfigError when the URL can't be read (it isn't shown)."""
+    with translated("the source", SourceError):
+        given: dict[str, Any] = dict(conninfo_to_dict(url))
+        given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+        return make_conninfo(
+            **{**given, "application_name": application_name, "client_encoding": "UTF8"}
+        )
+
+
+def place_of(url: str) -> str:
+    """Return where a URL leads, for people: no user, no password."""
+    with translated("the source", SourceError):
+        given = conninfo_to_dict(url)
+    host, port = given.get("host") or "localhost", given.get("port") or 5432
+    return f"source {given.get('dbname') or given.get('user') or ''} at {host}:{port}"
+
+
+@contextmanager
+def translated_adbc(where: str) -> Iterator[None]:
+    """Raise ADBC's errors, and what it raises through Arrow, as the project's.
+
+    The original is not chained: it holds whole statements, and with them keys and bounds.
+    """
+    try:
+        yield
+    except (adbc_driver_manager.Error, pa.ArrowException, OSError) as error:
+        raise translate_adbc(error, where) from None
+
+
+def translate_adbc(error: Exception, where: str) -> NaviglioError:
+    """Return the project's error for one that ADBC or Arrow raised."""
+    text = str(error)
+    state = getattr(error, "sqlstate", None) or _matched(r"SQLSTATE: (\w{5})", text)
+    if state is None:
+        return _without_state(text, where)
+    said = _matched(r"(?:ERROR|FATAL): +([^\n]*)", text) or text.splitlines()[0]
+    if state in _ABSENT:
+        return ConfigError(f"{where}: {said} (SQLSTATE {state}). Correct the table or its columns.")
+    try:
+        known = psycopg.errors.lookup(state)(said)
+    except KeyError:
+        return SourceError(f"{where}: the server refused the read (SQLSTATE {state}).")
+    return translate(
+        known, f"{where}: {said}" if state[:2] not in {"22", "P0"} else where, SourceError
+    )
+
+
+def _without_state(text: str, where: str) -> NaviglioError:
+    if "Failed to connect" in text:
+        told = text.partition("Failed to connect: ")[2].strip()
+        return translate(psycopg.OperationalError(told), where, SourceError)
+    first = text.splitlines()[0] if text else "no message"
+    if _LOST.search(text):
+        return RetryableError(f"{where}: {first}. Trying again is enough once the server is back.")
+    return SourceError(f"{where}: {first}.")
+
+
+def _matched(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1].strip() if found else None
