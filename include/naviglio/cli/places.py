@@ -1,0 +1,106 @@
+"""From a command line's words to pipelines, groups, tables and the site where they work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naviglio.errors import ConfigError
+from naviglio.model import Group, Pipeline, TableSpec
+
+if TYPE_CHECKING:
+    from naviglio.config.home import Home
+    from naviglio.flows.site import Site, Tell
+
+
+def home() -> Home:
+    """Return the folders that the environment names."""
+    from naviglio.config.home import Home
+
+    return Home.find(os.environ)
+
+
+def pipeline_named(name: str) -> Pipeline:
+    """Return a pipeline by its name, or by the path of its file."""
+    from naviglio.config.pipeline import SUFFIXES, load_pipeline, read_folder
+    from naviglio.config.problems import known
+
+    if "/" in name or name.endswith(SUFFIXES):
+        return load_pipeline(Path(name))
+    folder = home().pipelines
+    read = read_folder(folder)
+    if name in read.pipelines:
+        return read.pipelines[name]
+    for path, error in read.errors.items():
+        if path.stem == name:
+            raise error
+    raise ConfigError(
+        f"no pipeline is called {name!r} in {folder}; {known(read.pipelines, name)}. "
+        "Name one of them, or a file."
+    )
+
+
+def all_pipelines() -> list[Pipeline]:
+    """Return every pipeline of the home; a ConfigError tells of all files that can't be read."""
+    from naviglio.config.pipeline import load_pipelines
+
+    return list(load_pipelines(home().pipelines).values())
+
+
+@contextmanager
+def site_of(pipeline: Pipeline, tell: Tell | None = None) -> Iterator[Site]:
+    """Open the site of a pipeline and close what it opened."""
+    from naviglio.connections.connections import Connections
+    from naviglio.flows.site import open_site
+
+    at = home()
+    connections = Connections(os.environ, at.connections)
+    with open_site(pipeline, at, connections, *([tell] if tell else [])) as site:
+        yield site
+
+
+def table_of(pipeline: Pipeline, name: str) -> tuple[Group, TableSpec]:
+    """Return a table and its group."""
+    for group in pipeline.groups:
+        for table in group.tables:
+            if table.name == name:
+                return group, table
+    raise _unknown(pipeline, name, "table", [table.name for table in pipeline.tables])
+
+
+def group_of(pipeline: Pipeline, name: str) -> Group:
+    """Return the group of that name, or of the table of that name."""
+    for group in pipeline.groups:
+        if name == group.name or name in {table.name for table in group.tables}:
+            return group
+    names = {g.name: None for g in pipeline.groups} | {t.name: None for t in pipeline.tables}
+    raise _unknown(pipeline, name, "table or group", list(names))
+
+
+def groups_of(pipeline: Pipeline, tables: Iterable[str]) -> tuple[Group, ...]:
+    """Return the groups of these tables in the pipeline's order; all when none is named."""
+    wanted = {table_of(pipeline, table)[0].name for table in tables}
+    return tuple(group for group in pipeline.groups if not wanted or group.name in wanted)
+
+
+def beside(groups: Iterable[Group], tables: Iterable[str]) -> list[str]:
+    """Say which tables come along with the named ones, because they are captured together."""
+    named = set(tables)
+    notes = []
+    for group in groups:
+        others = [table.name for table in group.tables if table.name not in named]
+        if named and others:
+            notes.append(f"group {group.name!r} is captured together: {', '.join(others)} as well")
+    return notes
+
+
+def _unknown(pipeline: Pipeline, name: str, what: str, names: list[str]) -> ConfigError:
+    from naviglio.config.problems import known
+
+    return ConfigError(
+        f"pipeline {pipeline.name!r} has no {what} {name!r}; {known(names, name)}. "
+        "Name one of them."
+    )

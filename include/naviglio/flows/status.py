@@ -1,0 +1,256 @@
+"""How far a pipeline is: in its landing, its lake and its target, against source and clock."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from naviglio.capture.windows import gaps
+from naviglio.errors import NaviglioError
+from naviglio.flows.accept import open_questions
+from naviglio.flows.capture import fence_of, final_windows
+from naviglio.flows.site import Site
+from naviglio.landing.landing import Head, Landing
+from naviglio.model import (
+    Fence,
+    Group,
+    LedgerRow,
+    Manifest,
+    Question,
+    TablePosition,
+    TableSchema,
+    TableSpec,
+    Window,
+)
+from naviglio.partitions import key_of
+
+_TIMES = ("timestamp", "timestamptz")
+_NOWHERE: tuple[int | None, int | None] = (None, None)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableStatus:
+    """One table; None where nothing is there yet, or the side that knows it is away."""
+
+    group: str
+    table: str
+    way: str
+    position: str | None  # a moment as ISO text, else the point's number
+    fence: str | None
+    held_by: str  # what holds the fence back
+    behind_s: float | None  # from the position to now
+    batch: int
+    landed_at_utc: datetime | None
+    lake_batch: int | None
+    lake_version: int | None
+    target: str
+    target_batch: int | None
+    target_version: int | None
+    loaded_at_utc: datetime | None
+    gaps: tuple[str, ...]  # partitions that should be covered and are not, as ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptStatus:
+    """Files of an attempt that is no batch; they go when their number is taken by another."""
+
+    group: str
+    attempt: str
+    number: int
+    state: str  # `dead`, `running`, or `elsewhere` where another host began it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineStatus:
+    """One pipeline."""
+
+    pipeline: str
+    tables: tuple[TableStatus, ...]
+    questions: tuple[Question, ...]
+    attempts: tuple[AttemptStatus, ...]
+    away: dict[str, str]  # `source`, `target` or `lake TABLE`: why its columns are empty
+
+
+class _Intent(msgspec.Struct, frozen=True):
+    """What an attempt says of itself."""
+
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Asks sides that may be away, each only until its first refusal."""
+
+    away: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, side: str, question: Callable[[], _T], absent: _T) -> _T:
+        if side in self.away:
+            return absent
+        try:
+            return question()
+        except NaviglioError as error:
+            self.away[side] = str(error)
+            return absent
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """What the tables of one group have in common."""
+
+    head: Head
+    fence: Fence | None
+    ledger: dict[str, LedgerRow]
+    asking: _Asking
+
+
+def status(site: Site) -> PipelineStatus:
+    """Tell how far every table of the pipeline is; a side that is away leaves its columns empty."""
+    asking = _Asking()
+    nothing: dict[str, LedgerRow] = {}
+    ledger = asking.ask("target", lambda: site.target.ledger(), nothing)  # noqa: PLW0108 - opening may fail as well
+    tables: list[TableStatus] = []
+    questions: list[Question] = []
+    attempts: list[AttemptStatus] = []
+    for group in site.pipeline.groups:
+        landing = site.landing(group)
+        head = landing.head()
+        fence = asking.ask("source", lambda group=group: fence_of(site, group), None)  # type: ignore[misc]  # the default binds this turn's group
+        known = _Known(head=head, fence=fence, ledger=ledger, asking=asking)
+        tables += [_table(site, group, table, known) for table in group.tables]
+        questions += open_questions(site, group)
+        attempts += _attempts(landing, head)
+    return PipelineStatus(
+        pipeline=site.pipeline.name, tables=tuple(tables), questions=tuple(questions),
+        attempts=tuple(attempts), away=asking.away,
+    )  # fmt: skip
+
+
+def point_text(schema: TableSchema | None, spec: TableSpec, point: int | None) -> str | None:
+    """Return a point of a table's modification order as text: a moment, or the bare number."""
+    if point is None:
+        return None
+    kinds = {c.name: c.kind for c in schema.columns} if schema else {}
+    if spec.modified and kinds.get(spec.modified, "timestamptz") not in _TIMES:
+        return str(point)
+    return moment_of(point).isoformat()
+
+
+def moment_of(point: int) -> datetime:
+    """Return the moment of a point in time."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=point // 1000)
+
+
+def ranges_of(windows: Iterable[Window], zone: ZoneInfo) -> tuple[str, ...]:
+    """Return windows as partition keys; neighbours become one range, `first..last`."""
+    found: list[list[Window]] = []
+    for window in sorted(windows):
+        if found and found[-1][-1].end == window.start:
+            found[-1].append(window)
+        else:
+            found.append([window])
+    keys = [(key_of(run[0].start, zone), key_of(run[-1].start, zone)) for run in found]
+    return tuple(first if first == last else f"{first}..{last}" for first, last in keys)
+
+
+def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableStatus:
+    manifest = known.head.manifest
+    at = manifest.position.tables.get(table.name) if manifest else None
+    reached = _reached(table, at)
+    at_lake = known.asking.ask(f"lake {table.name}", lambda: _lake_at(site, table), _NOWHERE)
+    row, fence, zone = known.ledger.get(str(table.target)), known.fence, _zone(site)
+    covers = fence or (manifest.fence if manifest else Fence(point=None))
+    return TableStatus(
+        group=group.name,
+        table=table.name,
+        way=f"{table.way} {table.modified}".strip(),
+        position=reached.isoformat() if isinstance(reached, datetime) else reached,
+        fence=point_text(at.schema if at else None, table, fence.point) if fence else None,
+        held_by=fence.held_by if fence and table.way != "diff" else "",
+        behind_s=_behind(reached),
+        batch=known.head.number,
+        landed_at_utc=manifest.created_at_utc if manifest else None,
+        lake_batch=at_lake[0],
+        lake_version=at_lake[1],
+        target=str(table.target),
+        target_batch=row.batch if row else None,
+        target_version=row.version if row else None,
+        loaded_at_utc=row.loaded_at_utc if row else None,
+        gaps=ranges_of(gaps(final_windows(table, zone, covers), at.coverage if at else ()), zone),
+    )
+
+
+def _lake_at(site: Site, table: TableSpec) -> tuple[int | None, int | None]:
+    lake = site.lake(table)
+    return (lake.number(), lake.version()) if lake.exists() else _NOWHERE
+
+
+def _zone(site: Site) -> ZoneInfo:
+    return ZoneInfo(site.pipeline.time_zone)
+
+
+def _reached(table: TableSpec, at: TablePosition | None) -> datetime | str | None:
+    """Return up to where the table is landed; a comparison stands where it last found something."""
+    if at is None:
+        return None
+    if table.way == "windows":
+        return max((c.window.end for c in at.coverage), default=None)
+    if table.way == "diff":
+        return at.hashes.read_at_utc if at.hashes else None
+    text = point_text(at.schema, table, at.stream)
+    return text if text is None or text.lstrip("-").isdigit() else datetime.fromisoformat(text)
+
+
+def _behind(reached: datetime | str | None) -> float | None:
+    if not isinstance(reached, datetime):
+        return None
+    return round((datetime.now(UTC) - reached).total_seconds(), 3)
+
+
+def _attempts(landing: Landing, head: Head) -> list[AttemptStatus]:
+    """Find attempts that are no batch: each taken number has one folder that is its batch's own."""
+    folders = [(int(name[:10]), name[11:]) for name in landing.store.names("data")]
+    crowded = {number for number, count in Counter(n for n, _ in folders).items() if count > 1}
+    batches = {
+        manifest.number: manifest.attempt
+        for first in sorted(crowded)
+        if first <= head.number
+        for manifest in _one(landing, first)
+    }
+    return [
+        AttemptStatus(
+            group=landing.group, attempt=attempt, number=number,
+            state="dead" if number <= head.number else _state(landing, number, attempt),
+        )
+        for number, attempt in folders
+        if (number > head.number or number in crowded) and batches.get(number) != attempt
+    ]  # fmt: skip
+
+
+def _one(landing: Landing, number: int) -> Iterable[Manifest]:
+    return (manifest for manifest in [next(landing.after(number - 1), None)] if manifest)
+
+
+def _state(landing: Landing, number: int, attempt: str) -> str:
+    data = landing.store.read(f"data/{number:010d}-{attempt}/intent.json")
+    if data is None:
+        return "dead"
+    intent = msgspec.json.decode(data, type=_Intent)
+    if intent.host != socket.gethostname():
+        return "elsewhere"
+    try:
+        os.kill(intent.pid, 0)
+    except ProcessLookupError:
+        return "dead"
+    except PermissionError:
+        pass
+    return "running"
