@@ -13,7 +13,7 @@ from naviglio.adapters.postgres.types import target_type
 from naviglio.model import Column, TableName, TableSchema
 
 MADE_BY = "Made by Naviglio"  # begins the comment on every table that a load created
-_ORDINARY, _PARTITIONED = "r", "p"
+_ORDINARY = "r"  # of a partitioned table an upsert can't tell inserted from updated rows
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
@@ -106,8 +106,8 @@ def may_create(connection: psycopg.Connection, schema: str) -> bool:
 
 def misfits(found: Found, schema: TableSchema) -> list[str]:
     """Return what keeps a table from taking the rows, each with what to do; empty when nothing."""
-    if found.kind not in (_ORDINARY, _PARTITIONED):
-        return ["it is not a table. Name a table"]
+    if found.kind != _ORDINARY:
+        return ["it is a view, or a foreign or partitioned table. Name an ordinary table"]
     problems = []
     if found.lacking_rights:
         problems.append(f"the role lacks {', '.join(found.lacking_rights)} on it. Grant the rights")

@@ -105,10 +105,11 @@ def delete_absent(merge: Merge) -> str:
     )
 
 
-def insert(merge: Merge, *, into: str = "", only: str = "") -> str:
-    """Return a plain insert of staged rows, sorted by the key: for a target without rows.
+def insert(merge: Merge, *, ordered: bool = False, into: str = "", only: str = "") -> str:
+    """Return a plain insert of staged rows: for a target without rows.
 
-    `into` is another table's quoted name, `only` a condition on `s` (a probe for a bad row).
+    `ordered` sorts by the key, which pays where the key's index is there already. `into` is another
+    table's quoted name, `only` a condition on `s` (a probe for a bad row).
     """
     where = " AND ".join(part for part in (upserts(merge), only) if part)
     values = ", ".join(value(merge, column) for column in merge.schema.columns)
@@ -116,7 +117,7 @@ def insert(merge: Merge, *, into: str = "", only: str = "") -> str:
         f"INSERT INTO {into or table(merge.target)} AS t ({columns(merge.schema.names)})"
         f" SELECT {values} FROM {merge.staging} AS s"
         + (f" WHERE {where}" if where else "")
-        + (f" ORDER BY {_ordinals(merge)}" if merge.schema.key else "")
+        + (f" ORDER BY {_ordinals(merge)}" if ordered else "")
     )
 
 
@@ -135,8 +136,8 @@ def upsert(merge: Merge) -> str:
         action = f"UPDATE SET {new} WHERE {_row('t', changing)} *<> {_row('excluded', changing)}"
     staged = f"SELECT count(*) FROM {merge.staging} AS s"
     return (
-        f"WITH done AS ({insert(merge)} ON CONFLICT ({columns(merge.schema.key)}) DO {action}"
-        " RETURNING t.xmax = 0 AS inserted)"
+        f"WITH done AS ({insert(merge, ordered=True)}"
+        f" ON CONFLICT ({columns(merge.schema.key)}) DO {action} RETURNING t.xmax = 0 AS inserted)"
         " SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted),"
         f" ({staged}{'' if merge.whole else f' WHERE {upserts(merge)}'}) FROM done"
     )

@@ -227,7 +227,8 @@ class PostgresTransaction:
     def _fill(self, job: sql.Merge, staging: Staging, *, key: bool) -> LoadCounts:
         """Bring the rows in; `key`: the target is new and gets its key after its rows."""
         if key or self._is_empty(job):
-            counts = LoadCounts(inserted=self.connection.execute(sql.insert(job)).rowcount)
+            statement = sql.insert(job, ordered=not key)
+            counts = LoadCounts(inserted=self.connection.execute(statement).rowcount)
             if key:
                 self.connection.execute(sql.add_key(job.target, job.schema.key))
         else:
