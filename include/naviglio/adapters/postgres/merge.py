@@ -126,7 +126,9 @@ def upsert(merge: Merge) -> str:
 
     Sorted ON CONFLICT is faster than MERGE (0.8 to 0.9 of its time) and walks the index in order.
     Rows are compared as stored bytes (`*<>`), so `1.0` becomes `1.00` and equal rows stay
-    untouched. `xmax` is zero in a row version just inserted, on every server version.
+    untouched. `xmax` is zero in a row version just inserted, on every server version. Of a whole
+    table, rows that are stored as they are staged stay out: ON CONFLICT would lock, and so write,
+    each of them.
     """
     inexact = [n for n in merge.schema.key if merge.schema.column(n).kind not in _EXACT_KINDS]
     changing = [n for n in merge.schema.names if n not in merge.schema.key] + inexact
@@ -136,7 +138,7 @@ def upsert(merge: Merge) -> str:
         action = f"UPDATE SET {new} WHERE {_row('t', changing)} *<> {_row('excluded', changing)}"
     staged = f"SELECT count(*) FROM {merge.staging} AS s"
     return (
-        f"WITH done AS ({insert(merge, ordered=True)}"
+        f"WITH done AS ({insert(merge, ordered=True, only=_differs(merge) if merge.whole else '')}"
         f" ON CONFLICT ({columns(merge.schema.key)}) DO {action} RETURNING t.xmax = 0 AS inserted)"
         " SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted),"
         f" ({staged}{'' if merge.whole else f' WHERE {upserts(merge)}'}) FROM done"
@@ -146,6 +148,15 @@ def upsert(merge: Merge) -> str:
 def upserts(merge: Merge) -> str:
     """Return the condition on `s` that leaves deletes out; empty where there are none."""
     return "" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'"
+
+
+def _differs(merge: Merge) -> str:
+    """Return the condition on `s` that no target row is stored as it is staged."""
+    values = ", ".join(value(merge, column) for column in merge.schema.columns)
+    return (
+        f"NOT EXISTS (SELECT FROM {table(merge.target)} AS t WHERE {same_key(merge, 't', 's')}"
+        f" AND {_row('t', merge.schema.names)} *= ROW({values})::record)"
+    )
 
 
 def _row(alias: str, names: Sequence[str]) -> str:
