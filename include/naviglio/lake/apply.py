@@ -110,6 +110,8 @@ class Writer:
             self._number_only()
         else:
             counts = self._merge(source)
+            if self.table.transaction_version(self.manifest.landing) != self.manifest.number:
+                self._number_only()  # a MERGE that changes nothing commits nothing
         points.reach("apply: after commit")
         return Applied(
             batch=self.manifest.number,
