@@ -85,7 +85,7 @@ def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
         row = site.target.ledger().get(name)
         if row is None:
             raise ConfigError(f"target {name!r} has not been loaded yet; run the pipeline first.")
-        schema = lake.schema()
+        schema = lake.schema(row.version)
         with comparison(schema) as sides:
             sides.load("expected", lake.scan(row.version), Judge())
             sides.load("actual", _target_rows(site, table.target, schema), Judge())

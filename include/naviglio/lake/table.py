@@ -14,11 +14,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from pyarrow import dataset
 
 from naviglio.carriers import arrow_schema
-from naviglio.errors import DataError, IdentityError, RetryableError, StorageError
+from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, StorageError
 from naviglio.lake.apply import Applied, Writer, create
 from naviglio.lake.feed import data_files, feed_of, rows_of
 from naviglio.lake.schema import logical_schema
-from naviglio.model import LedgerRow, Manifest, Part
+from naviglio.model import LedgerRow, Manifest, Part, TableSchema
 from naviglio.ports import Feed
 
 __all__ = ["Applied", "LakeTable"]
@@ -57,6 +57,13 @@ class LakeTable:
         """Return the Delta version (compactions count too); None when there is no table."""
         table = self._open()
         return None if table is None else table.version()
+
+    def schema(self, version: int | None = None) -> TableSchema:
+        """Return the logical schema (of one Delta version); ConfigError when there is no table."""
+        table = self._open(version)
+        if table is None:
+            raise ConfigError(f"there is no lake table at {self.uri} yet; run the pipeline first.")
+        return logical_schema(table)
 
     def apply(self, manifest: Manifest, part: Part | None, landing_root: str) -> Applied | None:
         """Commit batch n over batch n-1; None when the table has it already.

@@ -61,8 +61,7 @@ class Comparison:
             f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
         )
         self._engine.unregister("incoming")
-        counted = self._engine.execute(f"SELECT count(*) FROM {side}").fetchone()
-        self.rows = counted[0] if counted else 0
+        [(self.rows,)] = self._engine.execute(f"SELECT count(*) FROM {side}").fetchall()
 
     def differ(self, judge: Judge) -> None:
         """Find the differences and which of them are in flight."""
@@ -83,14 +82,14 @@ class Comparison:
     def found(self, verdict: str) -> Found:
         """Return the differences of one verdict."""
         keys = ", ".join(self._key)
-        counted = self._engine.execute(
+        [(count,)] = self._engine.execute(
             "SELECT count(*) FROM judged WHERE verdict = ?", [verdict]
-        ).fetchone()
+        ).fetchall()
         named = self._engine.execute(
             f"SELECT {keys} FROM judged WHERE verdict = ? ORDER BY {keys} LIMIT {_NAMED}", [verdict]
         ).fetchall()
         texts = tuple(", ".join(str(value) for value in key) for key in named)
-        return Found(count=counted[0] if counted else 0, keys=texts)
+        return Found(count=count, keys=texts)
 
     def hashes_landed(self, files: list[str]) -> None:
         """Offer `landed(_key..., _row_hash)`, the hashes of these files, to a judge's condition."""

@@ -42,7 +42,7 @@ class Decoder:
         self._columns = read_columns(scan)
         carriers = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
         hashes = {"none": [], "key": [KEY_HASH], "both": [KEY_HASH, ROW_HASH]}[scan.hashes]
-        fields = [pa.field(name, pa.int64(), nullable=False) for name in hashes]
+        fields = [pa.field(name, pa.int64()) for name in hashes]
         self.schema = pa.schema([*carriers, *fields])
 
     def decode(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -27,7 +27,7 @@ from naviglio.errors import RetryableError
 from naviglio.model import Place, TableName, TableSchema, Window
 from naviglio.ports import Buckets, Digest, Scan
 
-BATCH_BYTES = 4 << 20  # of what travels; what ADBC decodes to is of the same order
+BATCH_BYTES = 8 << 20  # of what travels; what ADBC decodes to is of the same order
 _LOCKABLE = ("r", "p")
 
 
