@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from rich.console import Console
 from typer.testing import CliRunner
 
 from naviglio import errors
@@ -167,6 +169,29 @@ def test_an_interruption_ends_with_130() -> None:
     assert "What was committed stays" in found.stderr
 
 
+def test_a_real_interruption_ends_the_process_with_130() -> None:
+    """The signal reaches a command at work."""
+    script = (
+        "import time, typer; from naviglio.cli.answers import Answer, answering\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n@answering\n"
+        "def command() -> Answer:\n"
+        "    print('at work', flush=True); time.sleep(60)\n"
+        "app()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT / "include",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == 130
+    assert told.startswith("Interrupted. ")
+    assert "Traceback" not in told
+
+
 def test_log_lines_go_to_stderr_only_when_asked_for() -> None:
     """Without `-v` the core's log is silent; JSON on stdout stays one document."""
     script = (
@@ -297,7 +322,11 @@ def test_a_run_without_connections_fails_each_group_once() -> None:
     told = json.loads(found.stdout)
     assert found.exit_code == 2
     assert [error["kind"] for error in told["errors"]] == ["ConfigError"] * 3
+    assert [error["group"] for error in told["errors"]] == ["flights", "weather", "registry"]
     assert {row["kind"] for row in told["tables"]} == {"failed"}
+    text = naviglio("run", "flights")
+    assert "Failed: flights, weather, registry." in text.stdout
+    assert text.stderr.count("no connection is called") == 1
 
 
 def test_status_works_before_anything_is_there() -> None:
@@ -358,3 +387,20 @@ def test_positions_that_are_no_moments_stay_numbers() -> None:
     assert show.moment("123") == "123"
     assert show.moment("2013-01-07T05:00:00.5+01:00") == "2013-01-07 04:00:00"
     assert show.moment(None) == "-"
+
+
+def test_a_table_too_wide_for_the_terminal_goes_on_below() -> None:
+    """Cells stay whole, and each part begins with the row's name; elsewhere lines are long."""
+    rows = [{"table": "weather", "position": "2013-01-07 05:00:00", "rows": 1_234, "why": None}]
+
+    def shown(width: int) -> list[list[str]]:
+        out = Console(width=width, no_color=True)
+        with out.capture() as captured:
+            out.print(show.listing(rows, optional=("why",)))
+        return [line.split("  ") for line in captured.get().split("\n") if line]
+
+    assert [cells[0].strip() for cells in shown(80)] == ["table", "weather"]
+    narrow = shown(30)
+    assert [cells[0].strip() for cells in narrow] == ["table", "weather", "table", "weather"]
+    assert narrow[1][1].strip() == "2013-01-07 05:00:00"
+    assert "1,234" in narrow[3][1]

@@ -62,11 +62,12 @@ def answering(command: Callable[P, Answer]) -> Callable[..., None]:
             _complain("Interrupted. What was committed stays; the next run goes on from there.")
             raise typer.Exit(INTERRUPTED) from None
         _write(_as_json(answer.data) if json else _as_text(answer))
-        for wrong in answer.errors:
-            if traceback:
+        if traceback:
+            for wrong in answer.errors:
                 tracebacks.print_exception(wrong)
-            else:
-                _complain(f"{type(wrong).__name__}: {wrong}")
+        else:  # what several groups met alike is told once
+            told_once = dict.fromkeys(f"{type(wrong).__name__}: {wrong}" for wrong in answer.errors)
+            _complain("\n".join(told_once))
         code = answer.exit_code or next((wrong.exit_code for wrong in answer.errors), 0)
         if code:
             raise typer.Exit(code)
@@ -82,9 +83,13 @@ def answering(command: Callable[P, Answer]) -> Callable[..., None]:
     return told
 
 
-def error_data(error: NaviglioError) -> dict[str, object]:
+def error_data(error: NaviglioError) -> dict[str, dict[str, object]]:
     """Return an error as data."""
-    told = {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+    told: dict[str, object] = {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "exit_code": error.exit_code,
+    }
     return {"error": told}
 
 
@@ -133,6 +138,8 @@ def _write(text: str) -> None:
 
 
 def _complain(text: str) -> None:
+    if not text:
+        return
     with suppress(BrokenPipeError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

@@ -239,7 +239,7 @@ def _play(demo: _Demo, site: Site, application: str) -> None:
 
 def _keep(demo: _Demo, step: Step, ran: Ran) -> None:
     step.count(ran)
-    demo.errors += ran.errors
+    demo.errors += ran.errors.values()
 
 
 def _changes(counts: Mapping[tuple[str, Operation], int]) -> str:

@@ -4,30 +4,67 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 _SHORT_S = 10
+_GAP = 2  # spaces between columns
 _KILO, _UNITS = 1000, ("kB", "MB", "GB", "TB")
 
 
-def listing(rows: Sequence[Mapping[str, object]], optional: Collection[str] = ()) -> Table:
+@dataclass(frozen=True)
+class _Listing:
+    """Rows as a table; where the terminal is too narrow, its columns go on below."""
+
+    names: list[str]
+    rows: Sequence[Mapping[str, object]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for number, block in enumerate(self._blocks(options.max_width)):
+            if number:
+                yield ""
+            yield self._table(block)
+
+    def _blocks(self, width: int) -> list[list[str]]:
+        """Share the columns out over tables that fit, each beginning with the first column."""
+        first, *others = self.names
+        blocks, used = [[first]], self._width(first)
+        for name in others:
+            if used + self._width(name) > width and len(blocks[-1]) > 1:
+                blocks.append([first])
+                used = self._width(first)
+            blocks[-1].append(name)
+            used += self._width(name)
+        return blocks
+
+    def _width(self, name: str) -> int:
+        cells = (cell_len(cell(row[name])) for row in self.rows)
+        return max(cell_len(name), *cells) + _GAP
+
+    def _table(self, names: list[str]) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for name in names:
+            numbers = all(isinstance(row[name], int | float | None) for row in self.rows)
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(cell(row[name])) for name in names))
+        return table
+
+
+def listing(rows: Sequence[Mapping[str, object]], optional: Collection[str] = ()) -> _Listing:
     """Return rows as a table; `optional` columns are left out where all their cells are empty."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     names = [
         name
         for name in rows[0]
-        if name not in optional or any(row[name] not in (None, "", (), 0) for row in rows)
+        if name not in optional or any(row[name] not in (None, "", ()) for row in rows)
     ]
-    for name in names:
-        numbers = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(row[name])) for name in names))
-    return table
+    return _Listing(names, rows)
 
 
 def cell(value: object) -> str:

@@ -51,7 +51,7 @@ class Ran:
 
     pipeline: str
     tables: list[Carried]
-    errors: list[NaviglioError]
+    errors: dict[str, NaviglioError]  # by group
 
 
 def run(
@@ -114,7 +114,7 @@ def rebuild(pipeline: PipelineName, table: TableName) -> Answer:
         watch.step(f"rebuild {table}")
         report = replay(site, group, spec)
     rows = [row for row in _rows(group, report, "") if row.table == table]
-    return _ran(Ran(pipeline=declared.name, tables=rows, errors=[]), [])
+    return _ran(Ran(pipeline=declared.name, tables=rows, errors={}), [])
 
 
 def reconcile(pipeline: PipelineName, table: Tables = None) -> Answer:
@@ -147,14 +147,14 @@ def carry(site: Site, groups: Iterable[Group], wishes: Mapping[str, Wish], watch
     """Replicate every group with every wish, by partition, in order; a failure ends its group."""
     from naviglio.flows.replicate import replicate
 
-    ran = Ran(pipeline=site.pipeline.name, tables=[], errors=[])
+    ran = Ran(pipeline=site.pipeline.name, tables=[], errors={})
     for group in groups:
         for partition, wish in wishes.items():
             watch.step(f"run {group.name} {partition}".strip())
             report = replicate(site, group, wish)
             ran.tables.extend(_rows(group, report, partition))
             if report.error is not None:
-                ran.errors.append(report.error)
+                ran.errors[group.name] = report.error
                 break
     return ran
 
@@ -253,10 +253,13 @@ def _ran(ran: Ran, notes: list[str]) -> Answer:
         data={
             "pipeline": ran.pipeline,
             "tables": ran.tables,
-            "errors": [error_data(error)["error"] for error in ran.errors],
+            "errors": [
+                {"group": group, **error_data(error)["error"]}
+                for group, error in ran.errors.items()
+            ],
         },
         show=lambda out: _show(out, ran, notes),
-        errors=ran.errors,
+        errors=list(ran.errors.values()),
     )
 
 
@@ -276,5 +279,7 @@ def _show(out: Console, ran: Ran, notes: list[str]) -> None:
         for row in ran.tables
     ]  # fmt: skip
     out.print(listing(rows, optional=("partition", "whole because")))
-    if not ran.errors and all(row.kind == "none" and row.inserted is None for row in ran.tables):
+    if ran.errors:
+        out.print(f"Failed: {', '.join(ran.errors)}.", markup=False)
+    elif all(row.kind == "none" and row.inserted is None for row in ran.tables):
         out.print("Nothing to do: lake and target hold all that the source has settled.")
