@@ -26,12 +26,15 @@ from naviglio.model import (
 
 
 class Store(Protocol):
-    """Files below one root. Paths are relative, with `/`.
+    """Files below one root (its one attribute). Paths are relative, with `/`.
 
     Raises StorageError for what its owner must mend (a full disk, a missing right).
     """
 
-    root: str  # a path or URI that readers of Parquet understand
+    @property
+    def root(self) -> str:
+        """The path or URI below which readers of Parquet find the files."""
+        ...
 
     def create(self, path: str, data: bytes) -> bool:
         """Make the file durably, whole and only if absent; False when it was there already."""

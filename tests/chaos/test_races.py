@@ -61,7 +61,7 @@ class Races(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.killed: list[Worker] = []
         self.seen: dict[str, dict[int, int]] = {"lake": {}, "target": {}}
-        self.seen_version = -1
+        self.seen_version: int | None = None
 
     # --- the source's own life ------------------------------------------------------------------
 

@@ -67,9 +67,9 @@ class Comparison:
         """Find the differences and which of them are in flight."""
         keys = ", ".join(self._key)
         self._engine.execute(
-            f"CREATE TABLE differences AS SELECT {keys}, "
-            "CASE WHEN a._content IS NULL THEN 'missing' WHEN e._content IS NULL THEN 'extra' ELSE 'changed' END AS class, "
-            f"e.{JUDGE} AS expected, a.{JUDGE} AS actual "
+            f"CREATE TABLE differences AS SELECT {keys}, CASE "
+            "WHEN a._content IS NULL THEN 'missing' WHEN e._content IS NULL THEN 'extra' "
+            f"ELSE 'changed' END AS class, e.{JUDGE} AS expected, a.{JUDGE} AS actual "
             f"FROM expected e FULL JOIN actual a USING ({keys}) "
             "WHERE e._content IS DISTINCT FROM a._content"
         )
