@@ -127,7 +127,7 @@ def with_key(
         raise ConfigError(f"{name} has no column {absent[0]!r}; it has {names}. Correct `key`.")
     of_key = [column for column in found if column.name in chosen]
     if unfit := [f"{c.name!r} ({c.spelled})" for c in of_key if not can_be_key(c)]:
-        raise ConfigError(f"{name}: {', '.join(unfit)} can't be compared. Choose another `key`.")
+        raise ConfigError(f"{name}: {', '.join(unfit)} can't stand in a key. Choose another.")
     vouched = any(set(index.names) <= set(chosen) for index in unique)
     filled = all(column.not_null for column in of_key)
     return TableSchema(columns=logical, key=chosen, key_is_unique=vouched and filled)

@@ -103,7 +103,7 @@ def _without_state(text: str, where: str) -> NaviglioError:
     if "Failed to connect" in text:
         told = text.partition("Failed to connect: ")[2].strip()
         return translate(psycopg.OperationalError(told), where, SourceError)
-    first = text.splitlines()[0] if text else "no message"
+    first = re.sub(r'"[^"]*"', '"..."', text.partition("\n")[0])  # a value may stand in quotes
     if _LOST.search(text):
         return RetryableError(f"{where}: {first}. Trying again is enough once the server is back.")
     return SourceError(f"{where}: {first}.")

@@ -128,8 +128,8 @@ def _length(found: CatalogueColumn) -> int | None:
 
 
 def can_be_key(found: CatalogueColumn) -> bool:
-    """Tell whether two values of the type can be compared."""
-    return found.type not in _WITHOUT_ORDER and found.element_type not in _WITHOUT_ORDER
+    """Tell whether values of the type can be compared and listed in an array."""
+    return found.type not in _WITHOUT_ORDER and found.element_type is None
 
 
 _TARGET: dict[Kind, str] = {
