@@ -10,13 +10,13 @@ if TYPE_CHECKING:  # the drivers are imported when a connection is opened
 
 def open_source(url: str) -> Source:
     """Open a database to read from."""
-    from naviglio.adapters.postgres import source
+    from naviglio.adapters.postgres.source import PostgresSource
 
-    return source.open_source(url)
+    return PostgresSource(url)
 
 
 def open_target(url: str) -> Target:
     """Open a database to write to."""
-    from naviglio.adapters.postgres import target
+    from naviglio.adapters.postgres.target import PostgresTarget
 
-    return target.open_target(url)
+    return PostgresTarget(url)
