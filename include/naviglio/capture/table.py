@@ -55,7 +55,7 @@ def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window
         return read_windows(reading, wish.windows)
     if reading.spec.way == "windows" and not wish.whole and not changed.other:
         return _windows(reading, wish, changed, final)
-    why = wish.whole or _why_whole(reading, changed)
+    why = wish.whole or why_whole(reading, changed)
     if why or reading.last is None:
         return _whole(reading, why)
     return _changes(reading, reading.last)
@@ -85,7 +85,7 @@ def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Windo
     return read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
 
 
-def _why_whole(reading: Reading, changed: Drift) -> str:
+def why_whole(reading: Reading, changed: Drift) -> str:
     """Return why the table must be read whole, or an empty text."""
     last = reading.last
     if last is None or (last.stream is None and last.hashes is None):

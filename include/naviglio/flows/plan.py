@@ -9,7 +9,7 @@ from naviglio.capture.drift import Drift
 from naviglio.capture.reading import Reading
 from naviglio.capture.stream import readable
 from naviglio.capture.sweep import due
-from naviglio.capture.table import Wish, _why_whole, drift_of
+from naviglio.capture.table import Wish, drift_of, why_whole
 from naviglio.capture.windows import changed_windows, gaps
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows, reading_of
@@ -115,7 +115,7 @@ def _step(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _S
     elif spec.way == "stream" and reading.fence.point is None:
         step = _Step(action="wait", why=f"no fence: {reading.fence.held_by}")
     else:
-        step = _going_on(reading, wish.whole or _why_whole(reading, drift))
+        step = _going_on(reading, wish.whole or why_whole(reading, drift))
     return step
 
 
