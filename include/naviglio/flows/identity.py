@@ -49,23 +49,27 @@ def _check_lake(
 def _check_ledger(
     site: Site, group: Group, table: TableSpec, row: LedgerRow, identity: str | None, head: int
 ) -> None:
-    landing = site.landing(group)
-    if row.landing == identity and row.batch <= head:
+    landing, lake = site.landing(group), site.lake(table)
+    same = row.landing == identity
+    if same and row.batch <= head:
         return
     found = f"ledger {row.landing} batch {row.batch}, landing {identity or 'none'} batch {head}"
-    if row.landing != identity:
-        found = f"ledger {row.landing}, landing {identity or 'none'}"
+    advice = "to compare the target whole with the new one"
+    if same:
+        # Version numbers of a lake that goes on from here would mean other rows than the ledger's.
+        advice = f"and move the lake table's folder away, {lake.uri}, to go on from the older one"
     # Not bound to a head: an answer must hold from the first new batch until the load after it.
     question = Question(
         group=group.name, table=table.name, kind="identity", head=0,
-        text=f"target {row.target} was loaded from another landing ({found})", found=row.landing,
+        text=f"target {row.target} was loaded from {'a newer copy of this' if same else 'another'} "
+        f"landing ({found})",
+        found=f"{row.landing} batch {row.batch} by {row.attempt}" if same else row.landing,
         asked_at_utc=datetime.now(UTC),
     )  # fmt: skip
-    if row.landing != identity and landing.answered(question):
+    if landing.answered(question) and not (same and lake.table_id() == row.lake_table):
         return
     landing.ask(question)
     raise IdentityError(
         f"{question.text}. Restore the landing's folder at {landing.store.root}; or run "
-        f"`naviglio accept {site.pipeline.name} --table {table.name}` to compare the target whole "
-        "with the new one."
+        f"`naviglio accept {site.pipeline.name} --table {table.name}` {advice}."
     )
