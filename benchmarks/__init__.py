@@ -1,0 +1,1 @@
+"""Speed and memory of the real line against the best that the same server can do."""
