@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from naviglio.carriers import arrow_schema, key_schema
-from naviglio.errors import ConfigError, IdentityError
+from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import (
     BEYOND,
     DELETE,
@@ -243,8 +243,12 @@ class FakeTransaction:
 
     def lock(self, target: TableName) -> LedgerRow | None:
         """Wait for the lock at a point, so that a test's scheduler goes on with others."""
-        while self.target.owner is not None:
+        for _ in range(20):
+            if self.target.owner is None:
+                break
             reach("load: waiting for the lock")
+        else:
+            raise RetryableError(f"{target} is locked by another load; try again.")
         self.target.owner = self
         self.rows, self.ledger = dict(self.target.rows), dict(self.target.rows_ledger)
         return self.ledger.get(str(target))
