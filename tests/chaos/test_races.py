@@ -272,9 +272,10 @@ class WindowRaces(Races):
     way = {"way": "windows", "since": "2012-12-29"}  # noqa: RUF012
 
 
-_SETTINGS = settings(max_examples=400 if FULL else 20, stateful_step_count=40, deadline=None)
+_SETTINGS = settings(max_examples=400 if FULL else 25, stateful_step_count=40, deadline=None)
 TestStreamRaces = StreamRaces.TestCase
+TestStreamRaces.settings = _SETTINGS
 TestDiffRaces = DiffRaces.TestCase
+TestDiffRaces.settings = _SETTINGS
 TestWindowRaces = WindowRaces.TestCase
-for _case in (TestStreamRaces, TestDiffRaces, TestWindowRaces):
-    _case.settings = _SETTINGS
+TestWindowRaces.settings = _SETTINGS
