@@ -140,7 +140,7 @@ class SourceContract:
 
     def test_rows_come_in_their_carriers(self, snapshot: Snapshot, scan: Scan) -> None:
         """Batches have the promised Arrow schema, and hashes when asked for."""
-        hashes = [pa.field(name, pa.int64(), nullable=False) for name in (KEY_HASH, ROW_HASH)]
+        hashes = [pa.field(name, pa.int64()) for name in (KEY_HASH, ROW_HASH)]
         carriers = arrow_schema(scan.schema)
         promised = {
             scan: carriers,
@@ -150,7 +150,8 @@ class SourceContract:
             ),
         }
         for asked, schema in promised.items():
-            assert {batch.schema for batch in snapshot.read(asked)} == {schema}
+            found = [batch.schema for batch in snapshot.read(asked)]
+            assert found == [schema] * len(found) != []
 
     def test_values_are_exact(self, snapshot: Snapshot, scan: Scan) -> None:
         """Every row is read once, NULL as NULL."""

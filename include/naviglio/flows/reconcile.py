@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -65,15 +65,25 @@ def _source_with_lake(site: Site, group: Group, table: TableSpec) -> Verdict:
             f"lake table {table.name!r} has applied batch {lake.number()} of {head.number}: a run "
             "is under way, or failed. Run the pipeline, then reconcile."
         )
-    with site.source.snapshot() as snapshot, comparison(schema) as sides:
+    with site.source.snapshot() as snapshot:
         reading = reading_of(site, group, table, head, snapshot)
+        # Columns that the source has lost keep in the lake what they held: nothing to compare with.
+        here = tuple(column for column in schema.columns if column.name in reading.schema.names)
+        return _compared(site, lake.scan(version), reading, replace(schema, columns=here))
+
+
+def _compared(
+    site: Site, actual: Iterator[pa.RecordBatch], reading: Reading, schema: TableSchema
+) -> Verdict:
+    table, snapshot = reading.spec, reading.snapshot
+    with comparison(schema) as sides:
         judge = _judge(reading, sides)
         scan = reading.scan(
             where=readable(table), hashes="both" if judge.column == ROW_HASH else "none"
         )
-        rows = living(table, _widened(snapshot.read(scan), schema))
+        rows = living(table, snapshot.read(scan))
         sides.load("expected", site.heard("reconcile", table.name, rows), judge)
-        sides.load("actual", lake.scan(version), judge)
+        sides.load("actual", actual, judge)
         sides.differ(judge)
         return _verdict(table, "lake", sides, unseen=table.way == "stream")
 
@@ -100,7 +110,7 @@ def _target_rows(site: Site, target: TableName, schema: TableSchema) -> Iterator
     described = source.describe(target, schema.key)
     with source.snapshot() as snapshot:
         rows = snapshot.read(Scan(table=target, schema=described))
-        yield from site.heard("reconcile", str(target), _widened(rows, schema))
+        yield from site.heard("reconcile", str(target), rows)
 
 
 def _judge(reading: Reading, sides: Comparison) -> Judge:
@@ -148,15 +158,6 @@ def _outside(windows: list[Window]) -> str:
         for w in windows
     ]
     return f"NOT ({' OR '.join(inside)})" if inside else "true"
-
-
-def _widened(batches: Iterator[pa.RecordBatch], schema: TableSchema) -> Iterator[pa.RecordBatch]:
-    """Give rows the columns that only the lake has still (removed in the source), as NULL."""
-    for batch in batches:
-        for name in schema.names:
-            if name not in batch.schema.names:
-                batch = batch.append_column(name, pa.nulls(batch.num_rows))  # noqa: PLW2901
-        yield batch
 
 
 def _verdict(table: TableSpec, against: str, sides: Comparison, *, unseen: bool) -> Verdict:
