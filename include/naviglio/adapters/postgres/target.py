@@ -138,7 +138,10 @@ def _connect(url: str, lock_wait_s: float) -> psycopg.Connection:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         for name, setting in _SESSION.items():
             _set(connection, name, setting)
-        _set(connection, "lock_timeout", f"{lock_wait_s * 1000:.0f}ms")
+        patience = f"{lock_wait_s * 1000:.0f}ms"
+        _set(connection, "lock_timeout", patience)
+        # A frozen client keeps no lock for longer than others wait for it.
+        _set(connection, "idle_in_transaction_session_timeout", patience)
         with suppress(psycopg.errors.InvalidParameterValue):  # where the server can't tell
             _set(connection, "client_connection_check_interval", _CLIENT_GONE)
     except BaseException:
