@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from naviglio.model import (
@@ -141,8 +142,7 @@ class Scan:
     hashes: Literal["none", "key", "both"] = "none"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True, order=True, gc=False):  # there are 100,000 at once
     """Rows of one bucket or window: how many, and the xor of their mixed row hashes."""
 
     index: int

@@ -22,8 +22,7 @@ def diff(reading: Reading, last: TablePosition, state: HashState) -> Captured:
     with known_from(files, reading.schema, keys_only=False) as known:
         bits = bits_for(state.rows)
         scan = reading.scan(rows=False, hashes="both")
-        digests = reading.snapshot.digest(scan, Buckets(bits=bits))
-        buckets = known.differing(bits, digests)
+        buckets = known.differing(bits, lambda: reading.snapshot.digest(scan, Buckets(bits=bits)))
         if not buckets:
             return Captured(position=last)
         numbers = buckets if len(buckets) < 2 ** (bits - 1) else None

@@ -6,7 +6,8 @@ DuckDB does the set work over Parquet files, spilling beyond its memory limit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,12 @@ from naviglio.storage.engine import local_engine, quoted
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_BUCKET_ROWS = 16
+_BUCKET_ROWS = 32  # fewer: more digests to move; more: more rows for each that changed
 _MOST_BITS = 22
 
 
 def bits_for(rows: int) -> int:
-    """Return how many bits of the key hash make buckets of about 16 rows."""
+    """Return how many bits of the key hash make buckets of 16 to 32 rows."""
     return min(_MOST_BITS, max(4, math.ceil(math.log2(max(rows, 1) / _BUCKET_ROWS))))
 
 
@@ -43,16 +44,17 @@ class Known:
         self._keys_only = keys_only
         self._mask = 0
 
-    def differing(self, bits: int, source: Iterable[Digest]) -> list[int]:
-        """Return the buckets whose rows or checksum are not those of the source's digests."""
+    def differing(self, bits: int, source: Callable[[], list[Digest]]) -> list[int]:
+        """Return the buckets whose rows or checksum are not those of the source's digests.
+
+        The source and the local engine sum at the same time.
+        """
         self._mask = (1 << bits) - 1
-        found = self._connection.sql(
-            f"SELECT {KEY_HASH} & {self._mask} AS bucket, count(*), bit_xor({self._sum}) "
-            "FROM known GROUP BY bucket"
-        ).fetchall()
-        mine = {(bucket, rows, checksum) for bucket, rows, checksum in found}
-        theirs = {(d.index, d.rows, d.checksum) for d in source}
-        return sorted({bucket for bucket, _, _ in mine ^ theirs})
+        with ThreadPoolExecutor(1, "naviglio-sum") as beside:
+            summing = beside.submit(self._digests)
+            theirs = set(source())
+            mine = summing.result()
+        return sorted({digest.index for digest in mine ^ theirs})
 
     def take(self, buckets: Sequence[int], rows: Iterable[pa.RecordBatch]) -> None:
         """Take the source's rows (key and hashes) of these buckets to compare with."""
@@ -90,6 +92,13 @@ class Known:
         )
         for batch in relation.to_arrow_reader(65_536):
             yield batch.cast(self._schema)
+
+    def _digests(self) -> set[Digest]:
+        found = self._connection.sql(
+            f"SELECT {KEY_HASH} & {self._mask} AS bucket, count(*), bit_xor({self._sum}) "
+            "FROM known GROUP BY bucket"
+        )
+        return {Digest(*row) for row in found.fetchall()}
 
     def _keys(self, query: str) -> pa.Table:
         schema = pa.schema([f for f in self._schema if f.name not in (KEY_HASH, ROW_HASH)])

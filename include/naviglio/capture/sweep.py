@@ -52,7 +52,7 @@ def sweep(reading: Reading, streamed: Captured, state: HashState) -> Captured:
 def _gone(reading: Reading, known: Known, rows: int) -> pa.Table:
     bits = bits_for(rows)
     scan = reading.scan(rows=False, hashes="key")
-    buckets = known.differing(bits, reading.snapshot.digest(scan, Buckets(bits=bits)))
+    buckets = known.differing(bits, lambda: reading.snapshot.digest(scan, Buckets(bits=bits)))
     where = Buckets(bits=bits, numbers=buckets)
     found: Iterable[pa.RecordBatch] = (
         reading.snapshot.read(replace(scan, where=where)) if buckets else ()

@@ -108,13 +108,11 @@ class PostgresSnapshot:
         return [str(key) for key in self._columns(statements.bad_keys(scan))[0]]
 
     def _digest_buckets(self, scan: Scan, by: Buckets) -> list[Digest]:
-        found = self._columns(statements.digest_buckets(scan, by.bits))
-        wanted = None if by.numbers is None else set(by.numbers)
-        return [
-            Digest(index=bucket, rows=rows, checksum=checksum)
-            for bucket, rows, checksum in sorted(zip(*found, strict=True))
-            if wanted is None or bucket in wanted
-        ]
+        found = sorted(map(Digest, *self._columns(statements.digest_buckets(scan, by.bits))))
+        if by.numbers is None:
+            return found
+        wanted = set(by.numbers)
+        return [digest for digest in found if digest.index in wanted]
 
     def _check(self, scan: Scan) -> None:
         """Hold the table's shape until the end, and see that it is the one that was described."""
