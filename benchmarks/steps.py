@@ -114,6 +114,20 @@ def adbc_read(url: str, table: str) -> Work:
     return work
 
 
+def adbc_compare(url: str, table: str) -> Work:
+    """A full read whose rows are hashed here: what a comparison outside of the database needs."""
+    from naviglio.storage.engine import local_engine
+
+    def work() -> dict[str, Any]:
+        with adbc.connect(url) as connection, connection.cursor() as cursor, local_engine() as here:
+            cursor.execute(f"SELECT * FROM {table}")
+            here.register("rows_read", cursor.fetch_record_batch())
+            hashed = here.sql("SELECT count(*), bit_xor(hash(rows_read)) FROM rows_read")
+            return {"rows": (hashed.fetchone() or (0,))[0]}
+
+    return work
+
+
 def capture_table(table: str) -> Work:
     """Capture a table's group: land its next batch, or nothing."""
 
@@ -292,7 +306,7 @@ def replicate_all(pipeline: str) -> Work:
 STEPS: dict[str, Callable[..., Work]] = {
     step.__name__: step
     for step in (
-        *(extract, copy_to_nothing, adbc_read, capture_table, write_changes, encode),
+        *(extract, copy_to_nothing, adbc_read, adbc_compare, capture_table, write_changes, encode),
         *(copy_encoded, stage, upsert, merge_by_hand, apply, load, replicate_all),
     )
 }
