@@ -192,7 +192,7 @@ class TablePosition:
     stream: int | None = None  # all below is landed; nanoseconds since 1970 UTC for times
     coverage: tuple[Coverage, ...] = ()
     hashes: HashState | None = None
-    rows: int = 0  # the table's rows when it was last read whole; a guide for the delete guard
+    rows: int = 0  # that the table had at least, as far as is known; a guide for the delete guard
     schema: TableSchema | None = None  # of the last landed rows; drift is told from it
 
 

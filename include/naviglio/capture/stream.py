@@ -34,6 +34,9 @@ def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     if not files:
         return Captured(position=position)
     deletes = counted.deletes
+    # A batch holds a key once: its upserts are that many rows, whatever was there before.
+    rows_now = max(last.rows - deletes, rows_of(files) - deletes)
+    position = replace(position, rows=rows_now)
     part = reading.part(
         kind="stream", files=files, upserts=rows_of(files) - deletes, deletes=deletes
     )

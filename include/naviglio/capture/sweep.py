@@ -38,6 +38,7 @@ def sweep(reading: Reading, streamed: Captured, state: HashState) -> Captured:
     # This batch's own rows come on top of the new list, so it is dated one batch back.
     position = replace(
         streamed.position,
+        rows=rows_of(keys),
         hashes=HashState(
             spec=reading.fingerprint, files=keys, rows=rows_of(keys), batch=reading.number - 1,
             read_at_utc=reading.at_utc, keys_only=True,

@@ -13,7 +13,7 @@ def snapshot(reading: Reading, why: str) -> Captured:
     scan = reading.scan(where=readable(reading.spec), hashes=reading.hashes)
     rows = living(reading.spec, reading.snapshot.read(scan))
     files = reading.land("rows", rows, hashes=reading.hashes)
-    found, before = rows_of(files), reading.last.rows if reading.last else 0
+    found, before = rows_of(files), _known_before(reading.last)
     position = TablePosition(
         way=reading.way,
         stream=reading.fence.point if reading.spec.way == "stream" else None,
@@ -24,6 +24,12 @@ def snapshot(reading: Reading, why: str) -> Captured:
     return Captured(
         position=position, part=part, deletes=max(0, before - found), of=max(before, found)
     )
+
+
+def _known_before(last: TablePosition | None) -> int:
+    if last is None:
+        return 0
+    return max(last.rows, sum(covered.rows for covered in last.coverage))
 
 
 def _state(reading: Reading, files: tuple[DataFile, ...]) -> HashState:
