@@ -1,0 +1,143 @@
+"""Deletes reach the target as the pipeline declares, and only so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.lines import DIFF, STREAM, SWEPT, Line
+
+TABLE = (
+    "CREATE TABLE t (id bigint PRIMARY KEY, name text, gone bool, gone_at timestamptz, "
+    "modified_at timestamptz NOT NULL DEFAULT now())"
+)
+ROWS = "INSERT INTO t (id, name) SELECT n, 'name' FROM generate_series(1, 10) n"
+
+
+def ids(line: Line) -> set[int]:
+    """Return the ids in the target, having seen that the lake has the same rows."""
+    assert line.lake_is_target()
+    return {int(row[0] or 0) for row in line.target_rows()}
+
+
+def test_none_leaves_deleted_rows_and_reconcile_counts_them(line: Line) -> None:
+    """A stream without deletes keeps the rows; they are unseen deletes, not a failure."""
+    line.declare(t=STREAM)
+    line.source(TABLE, ROWS)
+    line.run()
+    line.source("DELETE FROM t WHERE id <= 2")
+    line.run()
+    assert ids(line) == set(range(1, 11))
+    verdicts = line.reconcile()
+    assert all(verdict.ok for verdict in verdicts)
+    assert [v.unseen_deletes.count for v in verdicts] == [2, 0]
+
+
+@pytest.mark.parametrize(("column", "mark"), [("gone", "true"), ("gone_at", "now()")])
+def test_a_column_marks_rows_as_deleted_and_back(line: Line, column: str, mark: str) -> None:
+    """A flag or a time: marked rows leave, unmarked ones return, in first captures and streams."""
+    line.declare(t=f"{{capture: {{where: modified_at}}, deletes: {{column: {column}}}}}")
+    line.source(TABLE, ROWS, f"UPDATE t SET {column} = {mark} WHERE id = 1")
+    line.run()
+    assert ids(line) == set(range(2, 11))
+    line.source(f"UPDATE t SET {column} = {mark}, modified_at = now() WHERE id IN (2, 3)")
+    line.run()
+    assert ids(line) == set(range(4, 11))
+    assert line.batches()[-1].parts[0].deletes == 2
+    back = "false" if column == "gone" else "NULL"
+    line.source(f"UPDATE t SET {column} = {back}, modified_at = now() WHERE id <= 2")
+    line.run()
+    assert ids(line) == {1, 2, *range(4, 11)}
+    assert line.agrees(
+        where=f"{column} IS DISTINCT FROM true" if column == "gone" else f"{column} IS NULL"
+    )
+    assert all(verdict.ok for verdict in line.reconcile())
+
+
+@pytest.mark.parametrize("way", [SWEPT, DIFF])
+def test_deletes_are_seen_at_the_next_run(line: Line, way: str) -> None:
+    """Alone, beside changes, and of rows that came since the last key list."""
+    line.declare(t=way)
+    line.source(TABLE, ROWS)
+    line.run()
+    line.source("DELETE FROM t WHERE id = 1")
+    line.run()
+    assert line.agrees()
+    line.source("INSERT INTO t (id) VALUES (11), (12)", "DELETE FROM t WHERE id = 2")
+    line.run()
+    assert line.agrees()
+    line.source("DELETE FROM t WHERE id = 11", "INSERT INTO t (id) VALUES (13)")
+    line.run()
+    assert line.agrees()
+    assert line.ledger().why_whole == ""
+
+
+@pytest.mark.parametrize("way", [SWEPT, DIFF])
+def test_a_key_comes_back_after_its_delete(line: Line, way: str) -> None:
+    """Deleted and inserted again, between two runs or across them, with whatever values."""
+    line.declare(t=way)
+    line.source(TABLE, ROWS)
+    line.run()
+    line.source("DELETE FROM t WHERE id IN (1, 2)", "INSERT INTO t (id, name) VALUES (1, 'again')")
+    line.run()
+    assert line.agrees()
+    line.source("INSERT INTO t (id, name) VALUES (2, 'back')")
+    line.run()
+    assert line.agrees()
+    line.source("DELETE FROM t WHERE id = 2")
+    line.run()
+    assert line.agrees()
+
+
+def test_a_key_that_changes_is_a_delete_and_an_insert(line: Line) -> None:
+    """The old key leaves, the new one comes."""
+    line.declare(t=DIFF, u=SWEPT)
+    line.source(TABLE, ROWS, TABLE.replace("TABLE t", "TABLE u"), "INSERT INTO u TABLE t")
+    line.run()
+    for name in "tu":
+        line.source(f"UPDATE {name} SET id = id + 100, modified_at = now() WHERE id < 4")
+    line.run()
+    assert line.agrees("t")
+    assert line.agrees("u")
+
+
+def test_a_sweep_waits_for_its_time(line: Line) -> None:
+    """With an hour between two, deletes wait; changes don't."""
+    line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1h}}")
+    line.source(TABLE, ROWS)
+    line.run()
+    line.source("DELETE FROM t WHERE id = 1", "INSERT INTO t (id) VALUES (11)")
+    line.run()
+    assert ids(line) == set(range(1, 12))
+    assert all(verdict.ok for verdict in line.reconcile())
+    line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1ms}}")
+    line.run()
+    assert line.agrees()
+    line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1h}}")
+    line.source("DELETE FROM t WHERE id = 2")
+    line.run()
+    assert 2 in ids(line)
+
+
+def test_another_way_of_deletes_may_be_declared_later(line: Line) -> None:
+    """From none to sweep, to diff and back: what was unseen before is gone then."""
+    line.declare(t=STREAM)
+    line.source(TABLE, ROWS)
+    line.run()
+    for number, way in enumerate((SWEPT, DIFF, STREAM, SWEPT), start=1):
+        line.source(f"DELETE FROM t WHERE id = {number}")
+        line.declare(t=way)
+        line.run()
+        assert line.agrees(), way
+
+
+def test_a_table_captured_together_is_deleted_together(line: Line) -> None:
+    """Parent and child leave in one batch, under one snapshot."""
+    line.declare(head="fence_margin: 0s\ngroups: {both: [t, u]}", t=DIFF, u=SWEPT)
+    line.source(TABLE, ROWS, TABLE.replace("TABLE t", "TABLE u"), "INSERT INTO u TABLE t")
+    line.run()
+    line.source("DELETE FROM t WHERE id = 1; DELETE FROM u WHERE id = 1")
+    line.run()
+    last = line.batches("both")[-1]
+    assert {part.table: part.deletes for part in last.parts} == {"t": 1, "u": 1}
+    assert line.agrees("t")
+    assert line.agrees("u")

@@ -1,0 +1,137 @@
+"""Deletes that would empty a table wait for a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from naviglio.errors import QuestionError
+from tests.integration.lines import DIFF, STREAM, SWEPT, Line
+
+WINDOWS = "{capture: windows, event_time: day, since: SINCE}"
+WAYS = {"sweep": SWEPT, "diff": DIFF, "windows": WINDOWS}
+TABLE = (
+    "CREATE TABLE t (id bigint PRIMARY KEY, name text, day timestamptz NOT NULL DEFAULT now() - "
+    "interval '2 days', modified_at timestamptz NOT NULL DEFAULT now())"
+)
+
+
+def filled(line: Line, way: str, rows: int = 300) -> None:
+    """Carry a table once."""
+    [(since,)] = line.source("SELECT (now() - interval '4 days')::date::text")
+    line.declare(t=way.replace("SINCE", since))
+    line.source(TABLE, f"INSERT INTO t SELECT n, 'name' FROM generate_series(1, {rows}) n")
+    line.run()
+
+
+def asked(line: Line, found: str, *, whole: bool = False) -> None:
+    """Run; expect a question about deletes, and nothing landed."""
+    before = line.traces()
+    with pytest.raises(QuestionError, match=found) as raised:
+        if whole:
+            line.resnapshot()
+        else:
+            line.verify()
+    assert f"naviglio accept {line.name} --table t" in str(raised.value)
+    assert line.traces() == before
+    assert {q.kind for q in line.questions()} == {"mass delete"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_many_deletes_are_asked_and_land_when_accepted(line: Line, way: str) -> None:
+    """The question holds; accepted, exactly these deletes land."""
+    filled(line, WAYS[way])
+    line.source("DELETE FROM t WHERE id > 100")
+    asked(line, "200 of 300")
+    asked(line, "200 of 300")
+    line.accept()
+    assert line.questions() == []
+    line.verify()
+    assert line.agrees()
+    assert len(line.target_rows()) == 100
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_more_deletes_than_accepted_are_asked_again(line: Line, way: str) -> None:
+    """An answer covers as many as it was given for; fewer pass."""
+    filled(line, WAYS[way])
+    line.source("DELETE FROM t WHERE id > 150")
+    asked(line, "150 of 300")
+    line.accept()
+    line.source("DELETE FROM t WHERE id > 140")
+    asked(line, "160 of 300")
+    line.source("INSERT INTO t SELECT n, 'name' FROM generate_series(141, 155) n")
+    line.verify()
+    assert line.agrees()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_few_deletes_pass(line: Line, way: str) -> None:
+    """Both limits must be passed: 61 of 300 are more than a fifth and less than a hundred."""
+    filled(line, WAYS[way])
+    line.source("DELETE FROM t WHERE id > 239")
+    line.verify()
+    assert line.agrees()
+
+
+@pytest.mark.parametrize("way", [SWEPT, DIFF])
+def test_a_table_that_turned_empty_is_asked_however_small(line: Line, way: str) -> None:
+    """Three rows of three are a question; rows that come back withdraw it."""
+    filled(line, way, rows=3)
+    line.source("CREATE TABLE kept AS TABLE t", "DELETE FROM t")
+    asked(line, "3 of 3")
+    line.source("INSERT INTO t TABLE kept")
+    line.run()
+    assert line.questions() == []
+    assert line.agrees()
+    line.source("DELETE FROM t")
+    asked(line, "3 of 3")
+    line.accept()
+    line.run()
+    assert line.agrees()
+    assert line.target_rows() == set()
+
+
+@pytest.mark.parametrize("way", [STREAM, SWEPT, DIFF, WINDOWS])
+def test_a_resnapshot_of_an_emptied_table_is_asked(line: Line, way: str) -> None:
+    """Reading whole is no way around the guard, whatever way the rows had come."""
+    filled(line, way)
+    line.source("DELETE FROM t")
+    asked(line, "300 of 300", whole=True)
+    line.accept()
+    line.resnapshot()
+    assert line.agrees()
+    assert line.target_rows() == set()
+
+
+def test_rows_that_came_as_a_stream_count_for_the_guard(line: Line) -> None:
+    """A table that was small when it was read whole, and has grown since, is guarded as grown."""
+    filled(line, STREAM, rows=1)
+    line.source("INSERT INTO t SELECT n, 'name' FROM generate_series(2, 300) n")
+    line.run()
+    line.source("DELETE FROM t WHERE id > 1")
+    asked(line, "of 299", whole=True)
+    line.accept()
+    line.resnapshot()
+    assert line.agrees()
+
+
+def test_deletes_that_landed_are_not_asked_again(line: Line) -> None:
+    """A resnapshot after an accepted sweep compares with what was left."""
+    filled(line, SWEPT)
+    line.source("DELETE FROM t WHERE id > 100")
+    asked(line, "200 of 300")
+    line.accept()
+    line.run()
+    line.resnapshot()
+    assert line.agrees()
+
+
+def test_limits_are_the_pipelines_to_choose(line: Line) -> None:
+    """A table may ask at one row, or never but when it is empty."""
+    filled(line, "{capture: diff, mass_delete: {fraction: 0, rows: 0}}", rows=10)
+    line.source("DELETE FROM t WHERE id = 1")
+    asked(line, "1 of 10")
+    line.declare(t="{capture: diff, mass_delete: {fraction: 1, rows: 0}}")
+    line.source("DELETE FROM t WHERE id < 10")
+    line.run()
+    assert line.agrees()
