@@ -112,7 +112,8 @@ class Landing:
         try:
             yield attempt
         except BaseException:
-            attempt.abandon()
+            if self._winner(attempt.number) != attempt.id:  # else it ended badly after its commit
+                attempt.abandon()
             raise
 
     def commit(self, attempt: Attempt, manifest: Manifest) -> None:
@@ -125,7 +126,8 @@ class Landing:
         attempt.note_intent()
         reach("capture: before manifest")
         data = msgspec.json.encode(manifest)
-        if not self.store.create(_path(manifest.number), data) and not self._is_mine(manifest):
+        created = self.store.create(_path(manifest.number), data)
+        if not created and self._winner(manifest.number) != manifest.attempt:
             raise LostRaceError(
                 f"group {self.group!r}: batch {manifest.number} was committed by another worker; "
                 "nothing of this attempt is visible. Run again."
@@ -177,11 +179,10 @@ class Landing:
     def _bytes(self, number: int) -> bytes | None:
         return self.store.read(_path(number))
 
-    def _is_mine(self, manifest: Manifest) -> bool:
-        data = self._bytes(manifest.number)
-        if data is None:
-            return False
-        return self._decode(_path(manifest.number), data, Manifest).attempt == manifest.attempt
+    def _winner(self, number: int) -> str | None:
+        """Return the attempt that the manifest of a number names, None while it is free."""
+        data = self._bytes(number)
+        return None if data is None else self._decode(_path(number), data, Manifest).attempt
 
     def _decode(self, path: str, data: bytes, kind: type[_T]) -> _T:
         try:
