@@ -194,6 +194,7 @@ class Writer:
         self.table.create_write_transaction(
             [], "append", self.table.schema(), commit_properties=self._note("none")
         )
+        self.table.update_incremental()  # delta-rs leaves the handle at the version before
 
     def _note(self, kind: str, *, why: str = "", number: bool = True) -> CommitProperties:
         note = {"batch": self.manifest.number, "attempt": self.manifest.attempt, "kind": kind}

@@ -78,6 +78,20 @@ def test_a_batch_is_applied_once(lake: LakeTable, landing: Landing) -> None:
     assert (lake.number(), lake.version()) == (1, applied.version)
 
 
+@pytest.mark.parametrize("kind", ["stream", "window", None])
+def test_a_batch_without_changes_tells_its_own_version(
+    lake: LakeTable, landing: Landing, kind: str | None
+) -> None:
+    """A commit of the number alone is a version, and the report names it."""
+    days = {"event_time": "at", "windows": (window(1, 2),)}
+    landing.add("snapshot", [row(1, "a", 1)])
+    landing.apply(lake)
+    landing.add(kind, [row(1, "a", 1)] if kind else [], **(days if kind == "window" else {}))  # type: ignore[arg-type]
+    applied = lake.apply(*landing.batches[1], str(landing.root))
+    assert applied is not None
+    assert applied.version == lake.version() == 2
+
+
 @pytest.mark.parametrize("kind", ["snapshot", "stream", "window", None])
 def test_racing_workers_commit_a_batch_once(lake: LakeTable, landing: Landing, kind: str) -> None:
     """Two workers stopped before the commit of one batch: one commits, the other finds it there."""
