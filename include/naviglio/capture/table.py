@@ -11,7 +11,7 @@ from naviglio.capture.reading import Captured, Reading
 from naviglio.capture.stream import stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
-from naviglio.capture.windows import changed_windows, gaps, read_windows
+from naviglio.capture.windows import changed_windows, gaps, read_windows, refuse_no_event_time
 from naviglio.errors import DataError
 from naviglio.model import HashState, TablePosition, Window
 
@@ -78,6 +78,7 @@ def _changes(reading: Reading, last: TablePosition) -> Captured:
 
 
 def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
+    refuse_no_event_time(reading)
     last = reading.last or TablePosition(way=reading.way)
     wanted = gaps(final, last.coverage)
     if wish.verify or changed.added:

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from naviglio.capture.reading import Captured, Reading, rows_of
 from naviglio.capture.stream import living
+from naviglio.errors import DataError
 from naviglio.model import ROW_HASH, Coverage, DataFile, TablePosition, Window
-from naviglio.ports import Within
+from naviglio.ports import IsNull, Within
 
 
 def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
@@ -31,6 +32,19 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
     )
     position = replace(last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window)))
     return Captured(position=position, part=part, deletes=lost, of=sum(c.rows for c in before))
+
+
+def refuse_no_event_time(reading: Reading) -> None:
+    """Raise DataError where rows without an event time would be in no window."""
+    name = reading.spec.event_time
+    if not reading.schema.column(name).nullable:
+        return
+    count = reading.snapshot.count(reading.scan(where=IsNull(column=name)))
+    if count:
+        raise DataError(
+            f"{reading.spec.source}: {count} rows have no {name!r}, so no window would ever hold "
+            "them. Mend them, or capture the table another way (`where` or `diff`)."
+        )
 
 
 def changed_windows(reading: Reading) -> list[Window]:
