@@ -60,8 +60,12 @@ class Source:
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for file in self.part.files:
             with pq.ParquetFile(self._path(file), memory_map=False, buffer_size=1 << 20) as parquet:
-                for batch in parquet.iter_batches(_BATCH_ROWS, columns=schema.names):
-                    yield batch.select(schema.names).cast(schema)
+                # One row group at a time: asked for all, pyarrow decodes ahead of a slow reader.
+                for group in range(parquet.num_row_groups):
+                    for batch in parquet.iter_batches(
+                        _BATCH_ROWS, row_groups=[group], columns=schema.names, use_threads=False
+                    ):
+                        yield batch.select(schema.names).cast(schema)
 
     def _found(self, file: DataFile) -> tuple[int, int]:
         path = self._path(file)
