@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from contextlib import closing
 
 import psycopg
 import pyarrow as pa
 from pgpq import ArrowToPostgresBinaryEncoder
 
+from naviglio.adapters.postgres.ahead import ahead
 from naviglio.adapters.postgres.ledger import SCHEMA
 from naviglio.adapters.postgres.merge import create_staging
 from naviglio.adapters.postgres.sql import columns, quote
@@ -93,10 +95,14 @@ def _copy(connection: psycopg.Connection, name: str, batches: _Counted) -> int:
     statement = f"COPY {name} ({columns(batches.schema.names)}) FROM STDIN (FORMAT binary)"
     with connection.cursor() as cursor:
         try:
-            with cursor.copy(statement) as copy:
+            # A thread encodes while the server takes what was sent; nothing of it needs cancelling.
+            with (
+                closing(ahead(map(encoder.write_batch, batches), lambda: None)) as encoded,
+                cursor.copy(statement) as copy,
+            ):
                 copy.write(encoder.write_header())
-                for batch in batches:
-                    copy.write(encoder.write_batch(batch))
+                for data in encoded:
+                    copy.write(data)
                 copy.write(encoder.finish())
         except psycopg.errors.CharacterNotInRepertoire as error:
             raise DataError(
