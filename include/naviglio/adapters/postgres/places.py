@@ -9,8 +9,9 @@ from naviglio.adapters.postgres.sql import literal
 from naviglio.errors import IdentityError
 from naviglio.model import Place
 
-# The log's position is read in the statement that takes the snapshot. A timeline is read from the
-# log on a primary (the control file lags behind a promotion).
+# The log's position is read in the statement that takes the snapshot. It is the flushed one: a crash
+# loses what lies beyond, and must not look like a source that was set back. A timeline is read from
+# the log on a primary (the control file lags behind a promotion).
 HERE = """
 SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,
   (SELECT oid FROM pg_database WHERE datname = current_database())::int8 AS database,
@@ -18,7 +19,7 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,
     THEN (SELECT lpad(to_hex(timeline_id), 8, '0') FROM pg_control_checkpoint())
     ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END AS timeline,
   (CASE WHEN pg_is_in_recovery()
-    THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END
+    THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END
     - '0/0'::pg_lsn)::int8 AS position,
   CASE WHEN current_setting('track_commit_timestamp') = 'on'
     THEN (SELECT xid || ' ' || timestamp::text FROM pg_last_committed_xact()) END AS witness"""
