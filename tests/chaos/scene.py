@@ -54,21 +54,33 @@ class Scene:
         )
         named = {f"NAVIGLIO_CONN_{name.upper()}": url for name, url in urls.items()}
         self.connections = Connections(named, None)
-        self.source = psycopg.connect(urls["operations_app"], autocommit=True)
-        self.warehouse = psycopg.connect(urls["warehouse"], autocommit=True)
-        self.admin = psycopg.connect(urls["admin"], autocommit=True, dbname="warehouse")
+        self._open: list[psycopg.Connection] = []
+        self.connect()
         self.chance, self.newest = random.Random(0), _FIRST
         self._make()
 
+    def connect(self) -> None:
+        """Open the test's own connections, again after the server was away."""
+        for connection in self._open:
+            connection.close()
+        places = (("operations_app", "operations"), ("warehouse", "warehouse"))
+        self._open = [
+            psycopg.connect(self.urls[login], autocommit=True, dbname=database)
+            for login, database in (*places, ("admin", "warehouse"))
+        ]
+        self.source, self.warehouse, self.admin = self._open
+
     def close(self) -> None:
         """Remove the tables."""
-        self.source.execute(f"DROP TABLE IF EXISTS {self.table}")
-        self.warehouse.execute(f"DROP TABLE IF EXISTS kills.{self.table}")
-        self.warehouse.execute(
-            "DELETE FROM naviglio.ledger WHERE target = %s", (f"kills.{self.table}",)
-        )
-        for connection in (self.source, self.warehouse, self.admin):
-            connection.close()
+        try:
+            self.source.execute(f"DROP TABLE IF EXISTS {self.table}")
+            self.warehouse.execute(f"DROP TABLE IF EXISTS kills.{self.table}")
+            self.warehouse.execute(
+                "DELETE FROM naviglio.ledger WHERE target = %s", (f"kills.{self.table}",)
+            )
+        finally:
+            for connection in self._open:
+                connection.close()
 
     # --- the source's life ----------------------------------------------------------------------
 

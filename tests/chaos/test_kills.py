@@ -61,13 +61,10 @@ SAMPLE = [
     Case("capture: before manifest", "stream", "stop", "alone"),
     Case(BEFORE_LINK, "diff", "kill", "beside"),
     Case(AFTER_LINK, "verify", "kill", "alone"),
-    Case("capture: after manifest", "partition", "kill", "alone"),
     Case("apply: before commit", "partition", "stop", "beside"),
-    Case(IN_MERGE, "stream", "kill", "alone"),
     Case(IN_MERGE, "diff", "stop", "alone"),
     Case("apply: after commit", "snapshot", "kill", "beside"),
     Case("load: after staging", "verify", "stop", "alone"),
-    Case("load: before commit", "stream", "kill", "alone"),
     Case("load: before commit", "diff", "stop", "alone"),
 ]
 
