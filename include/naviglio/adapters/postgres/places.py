@@ -9,8 +9,8 @@ from naviglio.adapters.postgres.sql import literal
 from naviglio.errors import IdentityError
 from naviglio.model import Place
 
-# The log's position is read in the statement that takes the snapshot. It is the flushed one: a crash
-# loses what lies beyond, and must not look like a source that was set back. A timeline is read from
+# The position in the log is read by the statement that takes the snapshot. It is the flushed one: a
+# crash loses what lies beyond, and must not look like a source set back. A timeline is read from
 # the log on a primary (the control file lags behind a promotion).
 HERE = """
 SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,
