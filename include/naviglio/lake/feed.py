@@ -31,10 +31,11 @@ def feed_of(
     schema, version = logical_schema(table), table.version()
     if not schema.columns:  # no part has come yet
         return None
-    lake_table = str(table.metadata().id)
-    if since is not None and (since.lake_table, since.version) == (lake_table, version):
+    lake_table, number = str(table.metadata().id), table.transaction_version(landing) or 0
+    loaded = (lake_table, version, number)
+    if since is not None and (since.lake_table, since.version, since.batch) == loaded:
         return None
-    why, batches = _why_whole(table, lake_table, schema, since), None
+    why, batches = _why_whole(table, landing, schema, since), None
     if since is not None and not why:
         try:
             batches = _changes(table, since.version, schema, spill_bytes)
@@ -47,7 +48,7 @@ def feed_of(
         lake_table=lake_table,
         landing=landing,
         version=version,
-        batch=table.transaction_version(landing) or 0,
+        batch=number,
         schema=schema,
         why_whole=why,
         batches=rows_of(table, schema) if batches is None else batches,
@@ -71,25 +72,27 @@ def data_files(table: DeltaTable) -> set[str]:
 
 
 def _why_whole(
-    table: DeltaTable, lake_table: str, schema: TableSchema, since: LedgerRow | None
+    table: DeltaTable, landing: str, schema: TableSchema, since: LedgerRow | None
 ) -> str:
     if since is None:
         return "first load"
-    if since.lake_table != lake_table:
+    if since.lake_table != str(table.metadata().id):
         return "another lake table"
     if since.version > table.version():
         return "the lake went back"
     later = range(since.version + 1, table.version() + 1)
     try:
         commits = read_commits(_folder(table), later)
-        before = logical_schema(DeltaTable(table.table_uri, version=since.version))
+        then = DeltaTable(table.table_uri, version=since.version)
+        before, number = logical_schema(then), then.transaction_version(landing) or 0
     except (DeltaError, OSError, ValueError) as error:
         found = type(error).__name__
         return f"the log of versions {since.version} to {later[-1]} can't be read ({found})"
-    for commit in commits:
-        if commit.why_not_plain:
-            return commit.why_not_plain
-    return "" if only_adds(before, schema) else "the logical schema changed"
+    if number != since.batch:  # an older copy of the folder went on by other commits
+        return f"version {since.version} holds batch {number}, and held {since.batch} when loaded"
+    not_plain = [commit.why_not_plain for commit in commits if commit.why_not_plain]
+    drift = [] if only_adds(before, schema) else ["the logical schema changed"]
+    return next(iter(not_plain + drift), "")
 
 
 def _changes(
