@@ -98,7 +98,7 @@ class Result:
 
     what: str
     values: Sequence[float]
-    bar: float
+    bar: float | None  # None: shown, not bound
     unit: str = "x"
     note: str = ""
 
@@ -106,9 +106,12 @@ class Result:
         """Return it as a row of a Markdown table."""
         middle, low, high = statistics.median(self.values), min(self.values), max(self.values)
         spread = f" [{low:.2f}-{high:.2f}]" if len(self.values) > 1 else ""
-        reached = "yes" if middle <= self.bar else "**no**"
+        if self.bar is None:
+            bar, reached = "", ""
+        else:
+            bar, reached = f"{self.bar:g}", "yes" if middle <= self.bar else "**no**"
         shown = f"{middle:.2f}{spread} {self.unit}"
-        return f"| {self.what} | {shown} | {self.bar:g} | {reached} | {self.note} |"
+        return f"| {self.what} | {shown} | {bar} | {reached} | {self.note} |"
 
 
 HEADER = "| what | median [min-max] | bar | reached | seconds, peak RSS |\n|---|---|---|---|---|"

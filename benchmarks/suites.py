@@ -189,8 +189,9 @@ def memory(ground: Ground, _: int) -> list[Result]:
                 taken = ground.take(step, table=table)
                 show(f"  {table} {what} {step}: {taken.seconds:.2f} s, {taken.rss_mb:.0f} MB")
                 name = f"{step.removesuffix('_table')} of {table}, {what}: peak RSS"
+                bar = None if step == "apply" else 400
                 results.append(
-                    _rss(name, [taken.rss_mb], bar=400, note=f"{taken.seconds:.1f} s {taken.told}")
+                    _rss(name, [taken.rss_mb], bar=bar, note=f"{taken.seconds:.1f} s {taken.told}")
                 )
     return results
 
@@ -212,7 +213,7 @@ def _note(race: Race, one: str, other: str) -> str:
     )
 
 
-def _rss(what: str, values: Sequence[float], *, bar: float, note: str = "") -> Result:
+def _rss(what: str, values: Sequence[float], *, bar: float | None, note: str = "") -> Result:
     return Result(what=what, values=values, bar=bar, unit="MB", note=note)
 
 
