@@ -71,9 +71,11 @@ class Victim:
         return self._process.returncode is not None
 
     def struck(self, meanwhile: Callable[[], object] = lambda: time.sleep(0.002)) -> bool:
-        """Wait until it is dead, frozen, or has ended unharmed; True unless the last."""
+        """Wait until it is dead or frozen; True, or an error with what it said when unharmed."""
         status = self._waited(os.WUNTRACED, meanwhile)
-        return os.WIFSTOPPED(status) or os.WIFSIGNALED(status)
+        hit = os.WIFSTOPPED(status) or os.WIFSIGNALED(status)
+        assert hit, f"it ended without being struck:\n{self._log.read_text()[-4000:]}"
+        return hit
 
     def kill(self) -> None:
         """Kill it from outside."""
