@@ -15,15 +15,19 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import DeltaError
 
 from naviglio import points
 from naviglio.errors import DataError
 from naviglio.lake import merge
-from naviglio.lake.schema import arrow_fields, delta_fields, step_between
+from naviglio.lake.commits import NOTE
+from naviglio.lake.feed import data_files
+from naviglio.lake.rewrite import rewritten
+from naviglio.lake.schema import arrow_fields, logical_schema, step_between
 from naviglio.lake.source import Source
 from naviglio.model import DELETE, OP, UPSERT, Manifest, Part, PartKind, TableSchema
+from naviglio.storage.engine import quoted
 
-NOTE = "naviglio"  # the key of our note in a commit's own metadata
 _FILE_BYTES = 64 << 20  # small enough that a MERGE rewrites little around a changed row
 _WRITER = WriterProperties(compression="ZSTD", max_row_group_size=32 * 1024)
 _FOREVER = "interval 36500 days"
@@ -42,9 +46,10 @@ class Applied:
 
 def create(uri: str, landing: str, table: str, schema: TableSchema | None) -> None:
     """Make an empty lake table, number 0; DeltaError when another worker was first."""
+    points.reach("apply: before commit")
     DeltaTable.create(
         uri,
-        schema=DeltaSchema(delta_fields(schema or TableSchema(columns=(), key=()))),
+        schema=DeltaSchema.from_arrow(arrow_fields(schema or TableSchema(columns=(), key=()))),
         name=table,
         configuration={
             "delta.enableChangeDataFeed": "true",
@@ -55,7 +60,7 @@ def create(uri: str, landing: str, table: str, schema: TableSchema | None) -> No
             "naviglio.table": table,
         },
         raise_if_key_not_exists=False,
-        commit_properties=CommitProperties(custom_metadata={NOTE: json.dumps({"create": table})}),
+        commit_properties=_noted({"create": table}),
     )
 
 
@@ -65,7 +70,7 @@ class Writer:
 
     table: DeltaTable
     manifest: Manifest
-    spill_bytes: int
+    merge_bytes: int
 
     def evolve(self, part: Part) -> bool:
         """Add or relabel columns in commits of their own; True: open the table again.
@@ -82,14 +87,13 @@ class Writer:
                 f"of lake table {self.table.table_uri}: only a snapshot can. Run `naviglio "
                 "resnapshot` for the table."
             )
+        noted = _noted(self._note("schema"))
+        if step.needed:
+            points.reach("apply: before commit")
         if step.add:
-            self.table.alter.add_columns(
-                list(step.add), commit_properties=self._note("schema", number=False)
-            )
+            self.table.alter.add_columns(list(step.add), commit_properties=noted)
         for name, label in step.relabel:
-            self.table.alter.set_column_metadata(
-                name, label, commit_properties=self._note("schema", number=False)
-            )
+            self.table.alter.set_column_metadata(name, label, commit_properties=noted)
         return step.needed
 
     def commit(self, part: Part | None, root: str) -> Applied:
@@ -103,7 +107,7 @@ class Writer:
         if part is None or source is None:
             self._number_only()
         elif part.kind == "snapshot" and step_between(self.table, part.schema).replace:
-            self.overwrite(source.reader(), part.schema, part.why)
+            self.overwrite(source.reader(), part.schema, "overwrite", part.why)
         elif part.kind == "snapshot" and not self.table.file_uris():
             counts = self._append(source)
         elif part.kind == "stream" and not source.rows:
@@ -121,7 +125,9 @@ class Writer:
             counts=counts,
         )
 
-    def overwrite(self, rows: pa.RecordBatchReader, schema: TableSchema, why: str) -> None:
+    def overwrite(
+        self, rows: pa.RecordBatchReader, schema: TableSchema, kind: str, why: str = ""
+    ) -> None:
         """Replace all rows and the schema."""
         labelled = arrow_fields(schema)
         write_deltalake(
@@ -131,7 +137,7 @@ class Writer:
             schema_mode="overwrite",
             target_file_size=_FILE_BYTES,
             writer_properties=_WRITER,
-            commit_properties=self._note("overwrite", why=why),
+            commit_properties=self._numbered(kind, why),
         )
 
     def _append(self, source: Source) -> dict[str, int]:
@@ -145,14 +151,14 @@ class Writer:
             schema_mode="merge",  # columns that the source has lost are NULL
             target_file_size=_FILE_BYTES,
             writer_properties=_WRITER,
-            commit_properties=self._note(source.part.kind, why=source.part.why),
+            commit_properties=self._numbered(source.part.kind, source.part.why),
         )
         return {"inserted": source.rows}
 
     def _merge(self, source: Source) -> dict[str, int]:
         part, schema = source.part, source.part.schema
-        upsert = f"s.{merge.quote(OP)} = '{UPSERT}'"
-        gone = f"s.{merge.quote(OP)} = '{DELETE}'"
+        upsert = f"s.{quoted(OP)} = '{UPSERT}'"
+        gone = f"s.{quoted(OP)} = '{DELETE}'"
         changes = part.kind == "stream"
         builder = self.table.merge(
             source.reader(),
@@ -160,9 +166,9 @@ class Writer:
             source_alias="s",
             target_alias="t",
             streamed_exec=True,
-            max_spill_size=self.spill_bytes,
+            max_spill_size=self.merge_bytes,
             writer_properties=_WRITER,
-            commit_properties=self._note(part.kind, why=part.why),
+            commit_properties=self._numbered(part.kind, part.why),
         )
         if changes:
             builder = builder.when_matched_delete(predicate=gone)
@@ -171,16 +177,27 @@ class Writer:
             merge.values(schema), predicate=f"({upsert}) AND ({differs})" if changes else differs
         ).when_not_matched_insert(merge.values(schema), predicate=upsert if changes else None)
         if part.kind == "window":
-            event_time = schema.column(part.event_time or "")
-            inside = merge.in_windows(event_time, part.windows)
+            inside = merge.in_windows(schema.column(part.event_time), part.windows)
             builder = builder.when_not_matched_by_source_delete(predicate=inside)
         elif part.kind == "snapshot":
             builder = builder.when_not_matched_by_source_delete()
-        found = builder.execute()
+        try:
+            found = builder.execute()
+        except DeltaError as error:
+            if "Resources exhausted" not in str(error):
+                raise
+            return self._rewrite(source)
         return {
             what: int(found[f"num_target_rows_{what}"])
             for what in ("inserted", "updated", "deleted")
         }
+
+    def _rewrite(self, source: Source) -> dict[str, int]:
+        """Do what the MERGE would, over all rows: it holds its whole source in memory."""
+        known = logical_schema(self.table)
+        with rewritten(data_files(self.table), known, source) as rows:
+            self.overwrite(rows, known, source.part.kind, source.part.why)
+        return {}
 
     def _predicate(self, source: Source) -> str:
         schema = source.part.schema
@@ -192,13 +209,25 @@ class Writer:
 
     def _number_only(self) -> None:
         self.table.create_write_transaction(
-            [], "append", self.table.schema(), commit_properties=self._note("none")
+            [], "append", self.table.schema(), commit_properties=self._numbered("none")
         )
         self.table.update_incremental()  # delta-rs leaves the handle at the version before
 
-    def _note(self, kind: str, *, why: str = "", number: bool = True) -> CommitProperties:
+    def _numbered(self, kind: str, why: str = "") -> CommitProperties:
+        number = Transaction(self.manifest.landing, self.manifest.number)
+        return _noted(self._note(kind, why), [number])
+
+    def _note(self, kind: str, why: str = "") -> dict[str, object]:
         note = {"batch": self.manifest.number, "attempt": self.manifest.attempt, "kind": kind}
-        if why:
-            note["why"] = why
-        numbers = [Transaction(self.manifest.landing, self.manifest.number)] if number else None
-        return CommitProperties(custom_metadata={NOTE: json.dumps(note)}, app_transactions=numbers)
+        return {**note, "why": why} if why else note
+
+
+def _noted(note: dict[str, object], numbers: list[Transaction] | None = None) -> CommitProperties:
+    """Return what a commit says of itself; it fails when any other came since the table was opened.
+
+    Without retries delta-rs compares and sets. With them it decides by itself what goes together,
+    and lets an overwrite through after a compaction, whose rows then stand beside the new ones.
+    """
+    return CommitProperties(
+        custom_metadata={NOTE: json.dumps(note)}, app_transactions=numbers, max_commit_retries=0
+    )

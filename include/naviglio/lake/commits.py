@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from naviglio.lake.apply import NOTE
+NOTE = "naviglio"  # the key of our note in a commit's own metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class Commit:
     adds: bool = False  # rows, not only moved files
     removes: bool = False
     changes: bool = False  # change files beside
+    files: tuple[Path, ...] = ()  # what the change feed reads of it
 
     @property
     def why_not_plain(self) -> str:
@@ -33,29 +35,38 @@ class Commit:
             return f"commit {self.version} is {self.operation}{by}"
         if self.removes and not self.changes:
             return f"commit {self.version} is {self.operation} without change rows"
+        if not all(file.exists() for file in self.files):
+            return f"the change rows of commit {self.version} are gone"
         return ""
 
 
-def read_commits(uri: str, versions: Iterable[int]) -> list[Commit]:
-    """Read commits from the log itself; OSError or ValueError where it was cleaned or damaged."""
-    log = Path(uri) / "_delta_log"
-    return [_parse(version, (log / f"{version:020}.json").read_text()) for version in versions]
+def read_commits(folder: str, versions: Iterable[int]) -> list[Commit]:
+    """Read commits from the log itself.
+
+    Raises FileNotFoundError where it was cleaned, JSONDecodeError where it is damaged.
+    """
+    return [_read(Path(folder), version) for version in versions]
 
 
-def _parse(version: int, text: str) -> Commit:
-    actions: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line]
+def _read(folder: Path, version: int) -> Commit:
+    lines = (folder / "_delta_log" / f"{version:020}.json").read_text().splitlines()
+    actions: list[dict[str, Any]] = [json.loads(line) for line in lines if line]
     info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
     mode = info.get("operationParameters", {}).get("mode", "")
+    added, removed, changed = (_with_rows(actions, kind) for kind in ("add", "remove", "cdc"))
     return Commit(
         version=version,
         operation=f"{info.get('operation', 'unknown')} {mode}".strip(),
         ours=NOTE in info,
         metadata=any("metaData" in a or "protocol" in a for a in actions),
-        adds=_moves_rows(actions, "add"),
-        removes=_moves_rows(actions, "remove"),
-        changes=any("cdc" in a for a in actions),
+        adds=bool(added),
+        removes=bool(removed),
+        changes=bool(changed),
+        files=tuple(folder / unquote(action["path"]) for action in changed or added),
     )
 
 
-def _moves_rows(actions: list[dict[str, Any]], kind: str) -> bool:
-    return any(action[kind].get("dataChange", True) for action in actions if kind in action)
+def _with_rows(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    # Change files always hold rows, whatever their `dataChange` says.
+    found = [action[kind] for action in actions if kind in action]
+    return [a for a in found if kind == "cdc" or a.get("dataChange", True)]

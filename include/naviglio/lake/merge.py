@@ -1,4 +1,4 @@
-"""The SQL of a lake table's MERGE: pure functions, in DataFusion's dialect."""
+"""The SQL of a lake table's MERGE: pure functions, in the dialect of delta-rs (DataFusion)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
 from naviglio.model import BEYOND, Column, TableSchema, Window
+from naviglio.storage.engine import quoted
 
 _INSTANT = 'Timestamp(Microsecond, Some("UTC"))'
 
 
-def quote(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def exact(side: str, column: Column) -> str:
     """Return a column so that `=` tells its bytes apart: for floats -0.0 = 0.0, for text not."""
-    name = f"{side}.{quote(column.name)}"
+    name = f"{side}.{quoted(column.name)}"
     return f"CAST({name} AS VARCHAR)" if column.carrier in ("float", "double") else name
 
 
@@ -36,13 +32,13 @@ def within(column: Column, low: object, high: object) -> str | None:
         return None
     if not isinstance(high, int | date):
         return None
-    name = f"t.{quote(column.name)}"
+    name = f"t.{quoted(column.name)}"
     return f"({name} >= {_literal(column, low)}) AND ({name} <= {_literal(column, high)})"
 
 
 def differs(schema: TableSchema) -> str:
     """Whether any value of `t` and `s` differs byte for byte."""
-    beyond = f"(t.{quote(BEYOND)} IS DISTINCT FROM s.{quote(BEYOND)})"
+    beyond = f"(t.{quoted(BEYOND)} IS DISTINCT FROM s.{quoted(BEYOND)})"
     columns = (c for c in schema.columns if c.name not in schema.key)
     # Each comparison in parentheses: `a IS DISTINCT FROM b OR c` compares with (b OR c).
     found = [f"({exact('t', c)} IS DISTINCT FROM {exact('s', c)})" for c in columns]
@@ -51,12 +47,12 @@ def differs(schema: TableSchema) -> str:
 
 def values(schema: TableSchema) -> dict[str, str]:
     """Return the assignments of an update or insert."""
-    return {quote(n): f"s.{quote(n)}" for n in (*schema.names, BEYOND)}
+    return {quoted(n): f"s.{quoted(n)}" for n in (*schema.names, BEYOND)}
 
 
 def in_windows(event_time: Column, windows: Iterable[Window]) -> str:
     """Whether the target's event time is in one of `windows`; times without a zone count as UTC."""
-    name = f"t.{quote(event_time.name)}"
+    name = f"t.{quoted(event_time.name)}"
     spans = ((_literal(event_time, w.start), _literal(event_time, w.end)) for w in windows)
     return " OR ".join(f"(({name} >= {start}) AND ({name} < {end}))" for start, end in spans)
 

@@ -40,16 +40,6 @@ def arrow_fields(schema: TableSchema) -> pa.Schema:
     return pa.schema([*fields, pa.field(BEYOND, pa.string())])
 
 
-def delta_fields(schema: TableSchema) -> list[Field]:
-    """Return the Delta fields of the lake table, labelled with the logical schema."""
-    fields = []
-    for column in schema.columns:
-        bare = DeltaSchema.from_arrow(pa.schema([(column.name, arrow_type(column.carrier))]))
-        label = {_LABEL: _label(schema, column)}
-        fields.append(Field(column.name, bare.fields[0].type, metadata=label))
-    return [*fields, _beyond()]
-
-
 def logical_schema(table: DeltaTable) -> TableSchema:
     """Return the logical schema that a lake table carries; no columns before its first part.
 
@@ -91,7 +81,7 @@ def step_between(table: DeltaTable, schema: TableSchema) -> Step:
     """Compare a lake table's schema with the schema of rows to come."""
     have = {field.name: field for field in table.schema().fields}
     known = logical_schema(table)
-    fields = [field for field in delta_fields(schema) if field.name != BEYOND]
+    fields = DeltaSchema.from_arrow(arrow_fields(schema)).fields
     if (known.columns and known.key != schema.key) or any(
         f.name in have and have[f.name].type != f.type for f in fields
     ):
@@ -102,7 +92,7 @@ def step_between(table: DeltaTable, schema: TableSchema) -> Step:
         relabel=tuple(
             (f.name, f.metadata)
             for f in fields
-            if f.name in have and have[f.name].metadata.get(_LABEL) != f.metadata[_LABEL]
+            if f.name in have and have[f.name].metadata.get(_LABEL) != f.metadata.get(_LABEL)
         ),
     )
 
@@ -112,10 +102,6 @@ def only_adds(old: TableSchema, new: TableSchema) -> bool:
     kept = {column.name: column for column in new.columns}
     same = all(kept.get(column.name) == column for column in old.columns)
     return same and old.key == new.key and old.key_is_unique == new.key_is_unique
-
-
-def _beyond() -> Field:
-    return DeltaSchema.from_arrow(pa.schema([(BEYOND, pa.string())])).fields[0]
 
 
 def _label(schema: TableSchema, column: Column) -> str:

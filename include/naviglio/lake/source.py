@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from naviglio.carriers import arrow_schema
-from naviglio.errors import StorageError
+from naviglio.errors import DataError, StorageError
 from naviglio.model import Column, DataFile, Part
 
 _BATCH_ROWS = 16_384
+_MEND = "Restore the landing's folder from a copy, or run `naviglio resnapshot` for the table."
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,42 @@ class Source:
         """How many rows the manifest promises."""
         return sum(file.rows for file in self.part.files)
 
+    @property
+    def arrow(self) -> pa.Schema:
+        """The carriers, `_beyond` and, in stream parts, `_op`."""
+        return arrow_schema(self.part.schema, changes=self.part.kind == "stream")
+
+    @property
+    def files(self) -> list[str]:
+        """The paths of its files."""
+        return [str(self._path(file)) for file in self.part.files]
+
     def check(self) -> None:
-        """Raise StorageError naming the first file that is missing, cut or of other rows."""
+        """Name the first file that isn't what the manifest says.
+
+        Raises StorageError (missing, cut, of other rows) or DataError (of other types).
+        """
         for file in self.part.files:
-            found = self._found(file)
+            found, types = self._found(file)
             if found != (file.bytes, file.rows):
                 raise StorageError(
                     f"landing file {self._path(file)} holds {found[0]} bytes and {found[1]} rows; "
-                    f"its manifest says {file.bytes} bytes and {file.rows} rows. Restore the "
-                    "landing's folder from a copy, or run `naviglio resnapshot` for the table."
+                    f"its manifest says {file.bytes} bytes and {file.rows} rows. {_MEND}"
+                )
+            other = [
+                f.name
+                for f in self.arrow
+                if f.name not in types.names or types.field(f.name).type != f.type
+            ]
+            if other:
+                raise DataError(
+                    f"landing file {self._path(file)} lacks columns {other}, or holds them in "
+                    f"other types than its manifest says. {_MEND}"
                 )
 
     def reader(self) -> pa.RecordBatchReader:
-        """Stream the rows: the carriers, `_beyond` and, in stream parts, `_op`."""
-        schema = arrow_schema(self.part.schema, changes=self.part.kind == "stream")
-        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+        """Stream the rows."""
+        return pa.RecordBatchReader.from_batches(self.arrow, self._batches(self.arrow))
 
     def bounds(self, column: Column) -> tuple[object, object] | None:
         """Return the least and the greatest value of a column by the files' statistics."""
@@ -67,15 +89,15 @@ class Source:
                     ):
                         yield batch.select(schema.names).cast(schema)
 
-    def _found(self, file: DataFile) -> tuple[int, int]:
+    def _found(self, file: DataFile) -> tuple[tuple[int, int], pa.Schema]:
         path = self._path(file)
         try:
-            return path.stat().st_size, pq.read_metadata(path).num_rows
+            meta = pq.read_metadata(path)
+            return (path.stat().st_size, meta.num_rows), meta.schema.to_arrow_schema()
         except (OSError, pa.ArrowException) as error:
             raise StorageError(
                 f"landing file {path} can't be read ({type(error).__name__}); its manifest says "
-                f"{file.bytes} bytes and {file.rows} rows. Restore the landing's folder from a "
-                "copy, or run `naviglio resnapshot` for the table."
+                f"{file.bytes} bytes and {file.rows} rows. {_MEND}"
             ) from error
 
     def _path(self, file: DataFile) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -10,11 +11,19 @@ from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow import dataset
 
+from naviglio import points
 from naviglio.carriers import arrow_schema
-from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, StorageError
+from naviglio.errors import (
+    ConfigError,
+    DataError,
+    IdentityError,
+    NaviglioError,
+    RetryableError,
+    StorageError,
+)
 from naviglio.lake.apply import Applied, Writer, create
 from naviglio.lake.feed import data_files, feed_of, rows_of
 from naviglio.lake.schema import logical_schema
@@ -29,10 +38,13 @@ _LANDING = "naviglio.landing"
 
 @dataclass(frozen=True)
 class LakeTable:
-    """The lake table in the folder `uri`; `spill_bytes` bounds what a merge or feed holds."""
+    """The lake table in the folder `uri`.
+
+    `merge_bytes` bounds what a MERGE holds; a batch beyond it is a rewrite of the table.
+    """
 
     uri: str
-    spill_bytes: int = 200 << 20
+    merge_bytes: int = 200 << 20
 
     def exists(self) -> bool:
         """Whether there is a table."""
@@ -87,15 +99,13 @@ class LakeTable:
                 if number >= manifest.number:
                     return None
                 self._check_next(manifest, number)
-                writer = Writer(table, manifest, self.spill_bytes)
+                writer = Writer(table, manifest, self.merge_bytes)
                 if part is not None and writer.evolve(part):
                     continue
                 return writer.commit(part, landing_root)
-            except DeltaError as error:
-                if not self._moved(table, error):
+            except (DeltaError, OSError) as error:
+                if not self._moved(table):
                     raise self._failed(manifest, error) from error
-            except OSError as error:
-                raise self._failed(manifest, error) from error
         raise RetryableError(
             f"lake table {self.uri}: other writers were faster {_TRIES} times. Run again."
         )
@@ -105,7 +115,7 @@ class LakeTable:
         table = self._open()
         if table is None:
             return None
-        return feed_of(table, self._owner(table), since, self.spill_bytes)
+        return feed_of(table, self._owner(table), since)
 
     def scan(self, version: int | None = None) -> Iterator[pa.RecordBatch]:
         """Stream all rows (of one Delta version) in their carriers and `_beyond`."""
@@ -123,7 +133,7 @@ class LakeTable:
             table = self._open()
         except StorageError:
             table = None
-        scratch = LakeTable(f"{self.uri}.rebuild-{uuid.uuid4().hex}", self.spill_bytes)
+        scratch = LakeTable(f"{self.uri}.rebuild-{uuid.uuid4().hex}", self.merge_bytes)
         try:
             last, rows = None, 0
             for manifest, part in parts:
@@ -153,10 +163,11 @@ class LakeTable:
         source = DeltaTable(scratch.uri)
         schema = logical_schema(source)
         reader = _files(source, arrow_schema(schema))
+        points.reach("apply: before commit")
         try:
-            Writer(table, last, self.spill_bytes).overwrite(reader, schema, "rebuild")
-        except CommitFailedError as error:
-            raise late from error
+            Writer(table, last, self.merge_bytes).overwrite(reader, schema, "rebuild")
+        except (DeltaError, OSError) as error:
+            raise late if self._moved(table) else self._failed(last, error) from error
         return table.version()
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
@@ -166,7 +177,7 @@ class LakeTable:
             return None
         except DeltaError as error:
             raise StorageError(
-                f"the log of lake table {self.uri} can't be read ({_short(error)}). Restore the "
+                f"the log of lake table {self.uri} can't be read ({_reason(error)}). Restore the "
                 "folder, or run `naviglio rebuild` for the table."
             ) from error
 
@@ -201,17 +212,21 @@ class LakeTable:
                 f"it. Apply batch {number + 1} first, or run `naviglio rebuild` for the table."
             )
 
-    def _moved(self, table: DeltaTable | None, error: DeltaError) -> bool:
+    def _moved(self, table: DeltaTable | None) -> bool:
         """Whether a failed write lost a race: the log has gone on since it was opened."""
-        if isinstance(error, CommitFailedError):
-            return True
         now = self.version()
         return now is not None and (table is None or now != table.version())
 
-    def _failed(self, manifest: Manifest, error: Exception) -> StorageError:
+    def _failed(self, manifest: Manifest, error: Exception) -> NaviglioError:
+        what = f"lake table {self.uri}: batch {manifest.number} can't be committed"
+        if "multiple source rows" in str(error):
+            return DataError(
+                f"{what}: its part holds more than one row of a key. Make the declared key unique "
+                "in the source, then run `naviglio resnapshot` for the table."
+            )
         return StorageError(
-            f"lake table {self.uri}: batch {manifest.number} can't be committed "
-            f"({_short(error)}). Nothing of it is visible. Check the disk below, then run again."
+            f"{what} ({_reason(error)}). Nothing of it is visible. Check the disk below, then run "
+            "again."
         )
 
 
@@ -225,5 +240,8 @@ def _files(table: DeltaTable, schema: pa.Schema) -> pa.RecordBatchReader:
     return rows.scanner(batch_readahead=1, fragment_readahead=1).to_reader()
 
 
-def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+def _reason(error: Exception) -> str:
+    """Say what failed without what delta-rs quotes: paths of other tables, values of rows."""
+    system = re.search(r"([^:]+) \(os error \d+\)", str(error))
+    said = system[1] if system else re.split(r"[:'\"\[{(\n]", str(error))[0]
+    return f"{type(error).__name__}: {said.strip()}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+
+from naviglio.errors import StorageError
 
 MEMORY = "200MB"
 
@@ -16,7 +19,8 @@ MEMORY = "200MB"
 def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open an engine of its own, UTC; what it spilled is gone when it closes.
 
-    `on_disk` keeps tables in a temporary file, for more rows than fit in its memory.
+    `on_disk` keeps tables in a temporary file, for more rows than fit in its memory. Raises
+    StorageError for a file that can't be read or a full disk.
     """
     with tempfile.TemporaryDirectory(prefix="naviglio-") as spill:
         where = str(Path(spill, "tables.duckdb")) if on_disk else ":memory:"
@@ -24,9 +28,29 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
                     "preserve_insertion_order": "false"}  # fmt: skip
         with duckdb.connect(where, config={**settings}) as engine:
             engine.execute("SET TimeZone = 'UTC'")
-            yield engine
+            try:
+                yield engine
+            except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+                raise StorageError(
+                    f"the local engine can't go on ({type(error).__name__}: "
+                    f"{str(error).splitlines()[0]}). It spills to {spill}: give that disk more "
+                    "room, or restore the file that it names, then run again."
+                ) from error
+
+
+def view_files(
+    engine: duckdb.DuckDBPyConnection, name: str, files: Iterable[str], schema: pa.Schema
+) -> None:
+    """Name the rows of Parquet files, in the columns of `schema`; those a file lacks are NULL."""
+    engine.register(f"{name}_none", schema.empty_table())
+    rows, found = f"{name}_none", sorted(files)
+    if found:
+        read = engine.read_parquet(found, union_by_name=True, hive_partitioning=False)
+        read.create_view(f"{name}_files")
+        rows += f" UNION ALL BY NAME FROM {name}_files"
+    engine.sql(f"FROM {rows}").select(*map(quoted, schema.names)).create_view(name)
 
 
 def quoted(name: str) -> str:
-    """Return an identifier as the engine's SQL spells it."""
+    """Return an identifier as SQL spells it, here and in Delta's own engine."""
     return '"' + name.replace('"', '""') + '"'

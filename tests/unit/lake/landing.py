@@ -131,18 +131,18 @@ class Landing:
         for file in part.files:
             with pq.ParquetFile(self.root / file.path) as parquet:
                 landed += parquet.read().to_pylist()
-        key, names = part.schema.key, (*part.schema.names, BEYOND)
+        key, names, before = part.schema.key, (*part.schema.names, BEYOND), dict(rows)
         if part.kind == "snapshot":
             rows.clear()
         for k, old in list(rows.items()):
-            if any(w.start <= old[part.event_time or ""] < w.end for w in part.windows):
+            if any(w.start <= old[part.event_time] < w.end for w in part.windows):
                 del rows[k]
         for new in landed:
             k = tuple(new[n] for n in key)
             if new.get(OP) == DELETE:
                 rows.pop(k, None)
-            else:
-                rows[k] = _known({**rows.get(k, {}), **{n: new[n] for n in names}})
+            else:  # a column that the source has lost keeps its value
+                rows[k] = _known({**before.get(k, {}), **{n: new[n] for n in names}})
 
 
 def rows_in(lake: LakeTable) -> Rows:

@@ -190,7 +190,7 @@ def _relabelled(lake: LakeTable, landing: Landing) -> None:
 
 WHOLE: dict[str, tuple[Act, str]] = {
     "restore": (_restore, r"^commit \d+ is RESTORE by someone else$"),
-    "vacuumed history": (_vacuumed, r"^the changes of versions \d+ to \d+ can't be read"),
+    "vacuumed history": (_vacuumed, r"^the change rows of commit \d+ are gone$"),
     "cleaned log": (_cleaned_log, r"^the log of versions \d+ to \d+ can't be read"),
     "re-created table": (_recreated, r"^another lake table$"),
     "foreign append": (_foreign_append, r"^commit \d+ is WRITE Append by someone else$"),
@@ -253,8 +253,8 @@ def test_an_untouched_feed_leaves_nothing_behind(
     for taken in (0, 1):
         feed = lake.feed(mirror.ledger)
         assert feed is not None
-        assert len(list(scratch.iterdir())) == 1
         for _ in range(taken):
             next(feed.batches)
+        assert len(list(scratch.iterdir())) == taken
         del feed
         assert list(scratch.iterdir()) == []
