@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from naviglio.capture.reading import Reading
@@ -57,5 +58,9 @@ def old_rows_gained(reading: Reading, added: tuple[str, ...]) -> bool:
 
 def _same_type(old: Column, new: Column) -> bool:
     """Whether rows of both fit one lake column: lengths and nullability may change."""
-    free = {"nullable": True, "length": None, "source_type": "", "collation": None}
-    return replace(old, **free) == replace(new, **free)  # type: ignore[arg-type]  # plain fields of Column
+    return _bare(old) == _bare(new)
+
+
+def _bare(column: Column) -> Column:
+    kind = re.sub(r"\(.*?\)", "", column.source_type)
+    return replace(column, nullable=True, length=None, source_type=kind, collation=None)

@@ -116,7 +116,8 @@ class Captured:
 
 def way_of(spec: TableSpec) -> str:
     """Return a table's way as its position records it."""
-    return f"{spec.way} {spec.modified}" if spec.modified else spec.way
+    column = spec.event_time if spec.way == "windows" else spec.modified
+    return f"{spec.way} {column}".strip()
 
 
 def rows_of(files: Iterable[DataFile]) -> int:

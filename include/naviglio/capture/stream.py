@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from naviglio.capture.reading import Captured, Reading, rows_of, with_op
 from naviglio.carriers import arrow_schema
-from naviglio.errors import DataError
+from naviglio.errors import DataError, SourceError
 from naviglio.model import DELETE, KEY_HASH, OP, UPSERT, TablePosition, TableSpec
 from naviglio.ports import Condition, Everything, IsNull, Not, Since
+
+_CLOCK_STEP_NS = 5_000_000_000  # what start times may lag behind a fence; more is a clock set back
 
 
 def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     """Land what was modified from `since` on and can't change below the fence any more."""
     fence = reading.fence.point
+    if fence is not None and since - fence > _CLOCK_STEP_NS:
+        raise SourceError(
+            f"{reading.spec.source}: the fence is {(since - fence) / 1e9:.0f} s behind position: "
+            "the source's clock stepped back, or the margin or lag was raised. Rows written "
+            "meanwhile may lie below the position: run `naviglio resnapshot` for the table."
+        )
     if fence is None or fence <= since:
         return Captured(position=last)
+    refuse_future(reading)
     where = Since(
         column=reading.spec.modified,
         low=since,
@@ -41,6 +51,18 @@ def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
         kind="stream", files=files, upserts=rows_of(files) - deletes, deletes=deletes
     )
     return Captured(position=position, part=part)
+
+
+def refuse_future(reading: Reading) -> None:
+    """Raise DataError where rows have a modification time that no fence will reach for long."""
+    limit = int((reading.at_utc + timedelta(days=1)).timestamp()) * 1_000_000_000
+    where = Since(column=reading.spec.modified, low=limit, high=None)
+    count = reading.snapshot.count(reading.scan(where=where))
+    if count:
+        raise DataError(
+            f"{reading.spec.source}: {count} rows have a {reading.spec.modified!r} more than a day "
+            "ahead, so no stream would see them change until then. Mend them."
+        )
 
 
 def readable(spec: TableSpec) -> Condition:

@@ -12,7 +12,7 @@ from naviglio.capture.stream import stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
 from naviglio.capture.windows import changed_windows, gaps, read_windows, refuse_no_event_time
-from naviglio.errors import DataError
+from naviglio.errors import DataError, RetryableError
 from naviglio.model import HashState, TablePosition, Window
 
 
@@ -37,10 +37,13 @@ def capture_table(
     captured = _by_way(reading, wish, changed, final)
     if captured.part is None:
         return captured
+    # A partition brings an added column to its own rows only: the drift stays to be dealt with.
+    partial = captured.part.kind == "window" and wish.windows and reading.last
+    known = reading.last.schema if partial and reading.last else None
     return replace(
         captured,
         part=replace(captured.part, drift=changed.texts),
-        position=replace(captured.position, schema=reading.schema),
+        position=replace(captured.position, schema=known or reading.schema),
     )
 
 
@@ -51,7 +54,7 @@ def drift_of(reading: Reading) -> Drift:
 
 
 def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
-    if wish.windows:
+    if wish.windows and not changed.other:
         return read_windows(reading, wish.windows)
     if reading.spec.way == "windows" and not wish.whole and not changed.other:
         return _windows(reading, wish, changed, final)
@@ -63,8 +66,10 @@ def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window
 
 def _whole(reading: Reading, why: str) -> Captured:
     if reading.spec.way == "stream" and reading.fence.point is None:
-        # Without a fence there is no point from which a stream could go on: wait for one.
-        return Captured(position=reading.last or TablePosition(way=reading.way))
+        raise RetryableError(
+            f"{reading.spec.source} can't be read whole ({why}) without a fence to go on. It is "
+            f"held by {reading.fence.held_by}. Try again when it has ended."
+        )
     return snapshot(reading, why)
 
 
@@ -80,6 +85,8 @@ def _changes(reading: Reading, last: TablePosition) -> Captured:
 def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
     refuse_no_event_time(reading)
     last = reading.last or TablePosition(way=reading.way)
+    if last.way != reading.way:
+        last = replace(last, way=reading.way, coverage=())  # another column's windows
     wanted = gaps(final, last.coverage)
     if wish.verify or changed.added:
         wanted += changed_windows(reading)

@@ -16,22 +16,42 @@ from naviglio.ports import IsNull, Within
 
 
 def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
-    """Land all rows of these windows; the stream's position stays as it is."""
+    """Land all rows of these windows; the stream's position stays as it is.
+
+    A window that is not over yet lands, but is not covered: it is read again when it is final.
+    """
     last = reading.last or TablePosition(way=reading.way)
     files: list[DataFile] = []
     coverage: list[Coverage] = []
     for number, window in enumerate(windows):
         landed, covered = _read_window(reading, window, f"window-{number:03d}")
         files.extend(landed)
-        coverage.append(covered)
+        if _is_final(reading, window):
+            coverage.append(covered)
     before = [c for c in last.coverage if any(_overlap(c.window, w) for w in windows)]
     kept = [c for c in last.coverage if c not in before]
     lost = _lost(before, coverage)
     part = reading.part(
-        kind="window", files=tuple(files), upserts=rows_of(files), windows=tuple(windows)
+        kind="window", files=tuple(files), upserts=rows_of(files), windows=_spans(windows)
     )
     position = replace(last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window)))
     return Captured(position=position, part=part, deletes=lost, of=sum(c.rows for c in before))
+
+
+def _is_final(reading: Reading, window: Window) -> bool:
+    point = reading.fence.point
+    return point is not None and int(window.end.timestamp()) * 1_000_000_000 <= point
+
+
+def _spans(windows: Sequence[Window]) -> tuple[Window, ...]:
+    """Join windows that meet: what takes their place is one condition a span."""
+    spans: list[Window] = []
+    for window in sorted(windows):
+        if spans and spans[-1].end == window.start:
+            spans[-1] = Window(start=spans[-1].start, end=window.end)
+        else:
+            spans.append(window)
+    return tuple(spans)
 
 
 def refuse_no_event_time(reading: Reading) -> None:

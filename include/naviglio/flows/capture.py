@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
+from naviglio.capture.columns import refuse_unfit_columns
 from naviglio.capture.guard import suspicious
 from naviglio.capture.reading import Captured, Reading
 from naviglio.capture.table import Wish, capture_table, drift_of
@@ -102,6 +103,8 @@ def _capture_once(site: Site, group: Group, wish: Wish) -> Manifest | None:
     head = landing.head()
     reach("capture: after head")
     schemas = {t.name: site.source.describe(t.source, t.key) for t in group.tables}
+    for table in group.tables:
+        refuse_unfit_columns(table, schemas[table.name], site.pipeline.time_zone)
     fence = fence_of(site, group)
     reach("capture: after fence")
     with site.source.snapshot() as snapshot, landing.attempt(head) as attempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from naviglio.errors import IdentityError
+from naviglio.errors import IdentityError, RetryableError
 from naviglio.flows.site import Site
 from naviglio.model import Group, LedgerRow, Question, TableSpec
 
@@ -16,7 +16,7 @@ def check_identity(site: Site, group: Group) -> None:
     lake, a landing or lake older than what was loaded from it.
     """
     # Downstream first: what is read later can only be further, so a run beside is no stranger.
-    ledger = site.target.ledger()
+    ledger = _ledger(site)
     lakes = {t.name: (site.lake(t).landing(), site.lake(t).number()) for t in group.tables}
     landing = site.landing(group)
     identity, head = landing.identity(), landing.head().number
@@ -27,6 +27,14 @@ def check_identity(site: Site, group: Group) -> None:
         row = ledger.get(str(table.target))
         if row is not None and row.pipeline == site.pipeline.name:
             _check_ledger(site, group, table, row, identity, head)
+
+
+def _ledger(site: Site) -> dict[str, LedgerRow]:
+    """Return the ledger, or none of it while the target is away: the load checks again."""
+    try:
+        return site.target.ledger()
+    except RetryableError:
+        return {}
 
 
 def _check_lake(
@@ -52,6 +60,7 @@ def _check_ledger(
     landing, lake = site.landing(group), site.lake(table)
     same = row.landing == identity
     if same and row.batch <= head:
+        landing.withdraw(0, table.name, "identity")
         return
     found = f"ledger {row.landing} batch {row.batch}, landing {identity or 'none'} batch {head}"
     advice = "to compare the target whole with the new one"

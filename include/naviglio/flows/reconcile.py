@@ -85,7 +85,8 @@ def _compared(
         sides.load("expected", site.heard("reconcile", table.name, rows), judge)
         sides.load("actual", actual, judge)
         sides.differ(judge)
-        return _verdict(table, "lake", sides, unseen=table.way == "stream")
+        unseen = table.way == "stream" and table.deletes.way != "sweep"
+        return _verdict(table, "lake", sides, unseen=unseen)
 
 
 def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
@@ -125,10 +126,15 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         if reading.schema.column(spec.modified).kind in ("timestamp", "timestamptz"):
             moment = datetime.fromtimestamp(last.stream // 1000 / 1_000_000, UTC)
             point = f"'{moment.isoformat()}'"
-        return Judge(
-            column=spec.modified,
-            in_flight=f"class <> 'extra' AND coalesce(expected >= {point}, true)",
-        )
+        newer = f"coalesce(expected >= {point}, true)"
+        if last.hashes is None:
+            return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
+        # Of a swept table: a key that landed may have gone since; one that never did is a fault.
+        files = [reading.locate(file.path) for file in last.hashes.files]
+        sides.hashes_landed(files + reading.landed_since(last.hashes.batch))
+        gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
+        verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {newer} END"
+        return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
 
@@ -139,7 +145,7 @@ def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Jud
     if not files:
         return Judge(column=ROW_HASH, in_flight="true")
     sides.hashes_landed(files)
-    same = " AND ".join(f"l.{k} = differences.{k}" for k in map(quoted, reading.schema.key))
+    same = _same_key(reading)
     return Judge(
         column=ROW_HASH,
         in_flight=(
@@ -149,6 +155,10 @@ def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Jud
             f"AND l.{ROW_HASH} = differences.expected) END"
         ),
     )
+
+
+def _same_key(reading: Reading) -> str:
+    return " AND ".join(f"l.{k} = differences.{k}" for k in map(quoted, reading.schema.key))
 
 
 def _outside(windows: list[Window]) -> str:

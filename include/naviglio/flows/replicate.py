@@ -110,6 +110,7 @@ def _apply(site: Site, group: Group, report: Report) -> None:
 
 
 def _load(site: Site, group: Group, report: Report) -> None:
+    check_identity(site, group)  # again: the target may have been away before
     report.loaded = catch_up_target(site, group)
 
 

@@ -153,10 +153,10 @@ class Landing:
         """Answer a question: what it found may land."""
         self.store.create(f"answers/{_question_name(question)}", msgspec.json.encode(question))
 
-    def withdraw(self, head: int, table: str) -> None:
+    def withdraw(self, head: int, table: str, *kinds: str) -> None:
         """Forget the open questions of a table: the source answered them by changing."""
         for question in self._records("questions", head):
-            if question.table == table:
+            if question.table == table and (not kinds or question.kind in kinds):
                 self.store.remove(f"questions/{_question_name(question)}")
 
     def _records(self, folder: str, head: int) -> list[Question]:

@@ -19,6 +19,8 @@ _ADVICE = {
     errno.EDQUOT: "Raise the quota there and run again; nothing of this attempt is visible.",
     errno.EACCES: "Give the user of this process the right to read and write there.",
     errno.EPERM: "Give the user of this process the right to read and write there.",
+    errno.EOPNOTSUPP: "A landing needs a file system with hard links; choose one by NAVIGLIO_HOME.",
+    errno.ENOSYS: "A landing needs a file system with hard links; choose one by NAVIGLIO_HOME.",
     errno.EROFS: "Mount it for writing, or choose another folder by NAVIGLIO_HOME.",
 }
 
@@ -103,9 +105,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
-        if advice is None:
-            raise
+        advice = _ADVICE.get(error.errno or 0, "Mend that storage and run again.")
         raise StorageError(f"{path}: {error.strerror}. {advice}") from error
 
 

@@ -19,15 +19,18 @@ _CLOCK = """
 SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS clock_us,
   pg_is_in_recovery() AS standby, current_user::text AS role,
   pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all"""
-# Autovacuum writes no rows; our own snapshots read only.
+# Autovacuum writes no rows; our own snapshots read only. Several transactions in one query string
+# all have its arrival as their `now()`, and between two of them no start shows: hence query_start.
 _OLDEST = f"""
-SELECT pid, application_name, (extract(epoch FROM xact_start) * 1000000)::int8 AS start_us
+SELECT pid, application_name, state = 'disabled' AS unseen, (extract(epoch FROM
+  CASE WHEN state = 'active' THEN least(xact_start, query_start) ELSE xact_start END
+) * 1000000)::int8 AS start_us
 FROM pg_stat_activity
 WHERE datid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+  AND (xact_start IS NOT NULL OR state IN ('active', 'disabled')) AND pid <> pg_backend_pid()
   AND backend_type IS DISTINCT FROM 'autovacuum worker'
   AND NOT (usename = current_user AND application_name = {literal(SNAPSHOT_NAME)})
-ORDER BY xact_start LIMIT 1"""
+ORDER BY unseen DESC NULLS LAST, start_us LIMIT 1"""
 _PREPARED = """
 SELECT gid, (extract(epoch FROM clock_timestamp() - prepared))::int8 AS age_s
 FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 1"""
@@ -47,6 +50,9 @@ def read_fence(
     unknown = _unknown(clock)
     if unknown and safety_lag_s is None:
         raise ConfigError(unknown)
+    if oldest is not None and oldest["unseen"] and not unknown:
+        held = f"pid {oldest['pid']}, which hides its transactions (track_activities = off)"
+        return Fence(point=None, safety_lag_s=safety_lag_s, held_by=held)
     if prepared is not None:
         held = f"prepared transaction {prepared['gid']!r}, {prepared['age_s']} s old"
         return Fence(point=None, safety_lag_s=safety_lag_s, held_by=held)
