@@ -131,8 +131,11 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
             return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
         files = [reading.locate(file.path) for file in last.hashes.files]
-        sides.hashes_landed(files + reading.landed_since(last.hashes.batch))
-        gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
+        files += reading.landed_since(last.hashes.batch)
+        gone = "false"
+        if files:
+            sides.hashes_landed(files)
+            gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
         verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {newer} END"
         return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
