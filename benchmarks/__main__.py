@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 
 from benchmarks.ground import open_ground
-from benchmarks.measure import HEADER, show
+from benchmarks.measure import HEADER, Result, show
 from benchmarks.suites import SUITES
 
 
@@ -23,15 +23,19 @@ def main(arguments: list[str] | None = None) -> None:
     names = [*SUITES] if {*said.suites} <= {"all"} else said.suites
     if unknown := {*names} - {*SUITES}:
         parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}, all")
-    results = []
-    with open_ground(said.scale, said.home) as ground:
-        for name in names:
-            show(f"{name}: {(SUITES[name].__doc__ or '').splitlines()[0]}")
-            results += SUITES[name](ground, said.rounds)
-    show(f"\n{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, ")
-    show(f"TPC-H scale {said.scale:g}, {said.rounds} rounds\n\n{HEADER}")
-    for result in results:
-        show(result.line())
+    results: list[Result] = []
+    try:
+        with open_ground(said.scale, said.home) as ground:
+            for name in names:
+                show(f"{name}: {(SUITES[name].__doc__ or '').splitlines()[0]}")
+                results += SUITES[name](ground, said.rounds)
+    finally:  # what was measured before a failure is shown
+        show(
+            f"\n{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()},"
+            f" TPC-H scale {said.scale:g}, {said.rounds} rounds\n\n{HEADER}"
+        )
+        for result in results:
+            show(result.line())
 
 
 if __name__ == "__main__":
