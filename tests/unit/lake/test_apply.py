@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -168,6 +170,48 @@ def test_a_damaged_landing_file_is_named(lake: LakeTable, landing: Landing) -> N
             landing.apply(lake)
         assert lake.number() == 0
     file.write_bytes(content)
+    landing.apply(lake)
+    assert rows_in(lake) == landing.replayed()
+
+
+def test_a_file_of_other_types_is_refused(lake: LakeTable, landing: Landing) -> None:
+    """A file whose columns aren't the manifest's is a matter of data; the columns are named."""
+    landing.add("snapshot", [row(1, "secret")])
+    manifest, part = landing.batches[0]
+    assert part is not None
+    other = (SCHEMA.columns[0], column("at", "date32[day]", "date"), column("y", "string"))
+    with pytest.raises(DataError, match=r"lacks columns \['at', 'y'\]") as raised:
+        lake.apply(
+            manifest, replace(part, schema=replace(SCHEMA, columns=other)), str(landing.root)
+        )
+    assert "secret" not in str(raised.value)
+    assert lake.number() == 0
+
+
+def test_a_key_that_stands_twice_is_refused(lake: LakeTable, landing: Landing) -> None:
+    """Two changes of one row in a part are a matter of data; no value is told."""
+    landing.add("snapshot", [row(1, "a")])
+    landing.add("stream", [row(1, "secret"), row(1, "other")])
+    with pytest.raises(DataError, match="more than one row of a key") as raised:
+        landing.apply(lake)
+    assert "secret" not in str(raised.value)
+    assert lake.number() == 1
+
+
+def test_a_disk_without_room_is_told(lake: LakeTable, landing: Landing) -> None:
+    """What the disk says stands in the error, and nothing of the batch is visible."""
+    landing.add("snapshot", [row(1, "a")])
+    landing.apply(lake)
+    landing.add("stream", [row(i, f"secret {i * 7919}") for i in range(20_000)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(StorageError, match=r"\(DeltaError: File too large\)") as raised:
+            landing.apply(lake)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "secret" not in str(raised.value)
+    assert lake.number() == 1
     landing.apply(lake)
     assert rows_in(lake) == landing.replayed()
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from naviglio.errors import RetryableError, StorageError
 from naviglio.lake.table import LakeTable
 from naviglio.model import TableSchema
 from tests.unit.lake.landing import SCHEMA, Landing, Mirror, column, row, rows_in, window
@@ -236,6 +237,35 @@ def test_a_lake_that_went_back_feeds_all_rows(lake: LakeTable, mirror: Mirror) -
     feed = lake.feed(replace(mirror.ledger, version=99))
     assert feed is not None
     assert feed.why_whole == "the lake went back"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_vacuum_beside_a_reader_is_tried_again(
+    lake: LakeTable, landing: Landing, mirror: Mirror, *, whole: bool
+) -> None:
+    """A feed whose files go away before it is read costs another run."""
+    _stream(lake, landing)
+    feed = lake.feed(None if whole else mirror.ledger)
+    assert feed is not None
+    _snapshot(lake, landing)
+    _vacuum(lake)
+    with pytest.raises(RetryableError, match="vacuum"):
+        list(feed.batches)
+    mirror.load()
+    assert mirror.rows == landing.replayed()
+
+
+def test_a_lost_file_is_named(lake: LakeTable, landing: Landing, mirror: Mirror) -> None:
+    """A data file that the newest version needs is a matter of storage: trying again won't do."""
+    _stream(lake, landing)
+    feeds = lake.feed(mirror.ledger), lake.feed(None)
+    files = [Path(file) for file in DeltaTable(lake.uri).file_uris()]
+    for file in files:
+        file.unlink()
+    for feed in feeds:
+        assert feed is not None
+        with pytest.raises(StorageError, match=min(file.name for file in files)):
+            list(feed.batches)
 
 
 def test_an_untouched_feed_leaves_nothing_behind(

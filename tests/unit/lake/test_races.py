@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -20,7 +21,7 @@ from tests.unit.lake.landing import SCHEMA, Landing, Mirror, column, row, rows_i
 WIDER = TableSchema(columns=(*SCHEMA.columns, column("n", "int32")), key=("id",))
 LONGER = replace(SCHEMA, columns=(*SCHEMA.columns[:2], replace(SCHEMA.columns[2], length=9)))
 RETYPED = replace(SCHEMA, columns=(*SCHEMA.columns[:2], column("x", "int64", "int64")))
-DAYS = {"event_time": "at", "windows": (window(1, 3),)}
+DAYS: dict[str, Any] = {"event_time": "at", "windows": (window(1, 3),)}
 
 
 @pytest.fixture
