@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -37,10 +37,14 @@ def open_snapshot(url: str) -> Iterator[PostgresSnapshot]:
     where = place_of(url)
     with translated_adbc(where):
         connection = adbc.connect(conninfo(url, SNAPSHOT_NAME))
+    snapshot: PostgresSnapshot | None = None
     try:
-        yield PostgresSnapshot(connection, where)
+        snapshot = PostgresSnapshot(connection, where)
+        yield snapshot
     finally:
         with translated_adbc(where):
+            if snapshot is not None:
+                snapshot.leave()
             connection.close()
 
 
@@ -55,6 +59,7 @@ class PostgresSnapshot:
         self._connection = connection
         self._where = where
         self._left_early = False
+        self._reading: Generator[pa.RecordBatch, None, None] | None = None
         self._checked: set[tuple[TableName, TableSchema]] = set()
         self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         self._rows(pin(local=True))
@@ -74,7 +79,13 @@ class PostgresSnapshot:
         decoder = Decoder(scan)
         for condition in split(scan.where):
             statement = statements.select_rows(replace(scan, where=condition))
-            yield from self._stream(statement, decoder)
+            self._reading = self._stream(statement, decoder)
+            yield from self._reading
+
+    def leave(self) -> None:
+        """End a read whose consumer failed: closing a connection that is read from crashes."""
+        if self._reading is not None:
+            self._reading.close()
 
     def digest(
         self, scan: Scan, by: Buckets | Sequence[Window], event_time: str = ""
@@ -135,7 +146,7 @@ class PostgresSnapshot:
             )
         self._checked.add(known)
 
-    def _stream(self, statement: str, decoder: Decoder) -> Iterator[pa.RecordBatch]:
+    def _stream(self, statement: str, decoder: Decoder) -> Generator[pa.RecordBatch, None, None]:
         self._refuse_after_cancel()
         with translated_adbc(self._where), closing(self._connection.cursor()) as cursor:
             cursor.adbc_statement.set_options(
