@@ -1,0 +1,193 @@
+"""Nothing is lost at the watermark: ties, NULLs, late commits, prepared transactions, rights."""
+
+from __future__ import annotations
+
+from urllib.parse import quote as escaped
+
+import psycopg
+import pytest
+
+from naviglio.adapters.postgres.embedded import Cluster
+from naviglio.errors import ConfigError, DataError
+from tests.integration.lines import STREAM, Line, error_of
+
+TABLE = "CREATE TABLE t (id bigint PRIMARY KEY, name text, modified_at timestamptz DEFAULT now())"
+
+
+@pytest.fixture
+def streamed(line: Line) -> Line:
+    """A line whose table has been carried once."""
+    line.declare(t=STREAM)
+    line.source(TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 10) n")
+    line.run()
+    return line
+
+
+def test_a_transaction_that_commits_late_is_not_lost(streamed: Line) -> None:
+    """Rows committed after newer ones were read arrive with the next run."""
+    with streamed.open_source() as late:
+        late.execute("INSERT INTO t VALUES (100, 'late')")
+        streamed.source("INSERT INTO t VALUES (101, 'early')")
+        streamed.run()
+        assert "100" not in {row[0] for row in streamed.target_rows()}
+        assert streamed.reconcile()[0].ok
+        late.commit()
+    streamed.source("INSERT INTO t VALUES (102, 'after')")
+    streamed.run()
+    assert streamed.agrees()
+
+
+def test_a_transaction_that_writes_late_is_not_lost(streamed: Line) -> None:
+    """Open without having written (no xid): its now() is its start all the same."""
+    with streamed.open_source() as late:
+        late.execute("SELECT now()")
+        streamed.source("INSERT INTO t VALUES (101, 'early')")
+        streamed.run()
+        late.execute("UPDATE t SET name = 'late', modified_at = now() WHERE id = 1")
+        streamed.run()
+        late.commit()
+    streamed.run()
+    assert streamed.agrees()
+
+
+def test_a_first_capture_beside_a_long_transaction_loses_nothing(line: Line) -> None:
+    """The stream begins at the open transaction's start, not at the snapshot."""
+    line.declare(t=STREAM)
+    line.source(TABLE)
+    with line.open_source() as late:
+        late.execute("INSERT INTO t VALUES (100, 'late')")
+        line.source("INSERT INTO t VALUES (1, 'early')")
+        line.run()
+        late.commit()
+    line.run()
+    assert line.agrees()
+
+
+def test_ties_at_the_watermark_arrive_once(streamed: Line) -> None:
+    """Rows of one very time, some committed below the fence and some above: none is skipped."""
+    with streamed.open_source() as one, streamed.open_source() as two:
+        two.execute("SELECT")
+        [(moment,)] = one.execute("SELECT clock_timestamp()::text").fetchall()
+        for at, session in ((200, one), (201, two)):
+            session.execute(f"INSERT INTO t VALUES ({at}, 'tie', '{moment}')".encode())
+        one.commit()
+        streamed.run()
+        two.commit()
+    streamed.run()
+    assert streamed.agrees()
+    streamed.source("INSERT INTO t VALUES (203, 'x', now())")
+    streamed.run()
+    assert streamed.agrees()
+
+
+def test_a_position_equal_to_a_rows_time_includes_it(streamed: Line) -> None:
+    """The position itself is not landed yet: a row exactly there comes with the next batch."""
+    point = streamed.batches()[-1].position.tables["t"].stream
+    assert point is not None
+    streamed.source(
+        f"INSERT INTO t VALUES (300, 'on it', to_timestamp({point // 1_000_000_000}) + "
+        f"{point // 1000 % 1_000_000} * interval '1 microsecond')"
+    )
+    streamed.run()
+    assert streamed.agrees()
+
+
+def test_a_prepared_transaction_holds_the_fence(streamed: Line) -> None:
+    """Nothing moves while it is prepared; all comes when it is committed."""
+    gid = f"g_{streamed.name}"
+    with streamed.open_source() as two:
+        two.execute("INSERT INTO t VALUES (100, 'prepared')")
+        two.execute(f"PREPARE TRANSACTION '{gid}'".encode())
+    try:
+        streamed.source("INSERT INTO t VALUES (101, 'beside')")
+        report = streamed.run()
+        assert report.batch is None
+    finally:
+        streamed.source(f"COMMIT PREPARED '{gid}'")
+    streamed.run()
+    assert streamed.agrees()
+
+
+def test_a_role_that_can_not_see_others_is_told_the_grant(streamed: Line, cluster: Cluster) -> None:
+    """Without it the fence would be blind; a declared lag does instead, and is on record."""
+    role = f"blind_{streamed.name}"
+    with psycopg.connect(cluster.urls()["admin"], dbname="operations", autocommit=True) as admin:
+        for statement in (
+            f"CREATE ROLE {role} LOGIN PASSWORD 'blind-secret'",
+            f"GRANT CONNECT ON DATABASE operations TO {role}",
+            f"GRANT USAGE ON SCHEMA {streamed.name} TO {role}",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA {streamed.name} TO {role}",
+        ):
+            admin.execute(statement.encode())
+        try:
+            place = streamed.urls["operations"].split("@")[1]
+            streamed.urls["operations"] = f"postgresql://{role}:{escaped('blind-secret')}@{place}"
+            streamed.source("INSERT INTO t VALUES (100, 'x')")
+            before = streamed.traces()
+            error = error_of(streamed.try_run())
+            assert isinstance(error, ConfigError)
+            assert f'GRANT pg_read_all_stats TO "{role}"' in str(error)
+            assert streamed.traces() == before
+            streamed.declare(head="fence_margin: 0s\nsafety_lag: 500ms", t=STREAM)
+            streamed.source("SELECT pg_sleep(0.6)")
+            streamed.run()
+            assert streamed.batches()[-1].fence.safety_lag_s == 0.5
+            admin.execute(f"GRANT pg_read_all_stats TO {role}".encode())
+            streamed.declare(head="fence_margin: 0s", t=STREAM)
+            streamed.run()
+        finally:
+            admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+def test_rows_without_a_time_are_refused_by_count(streamed: Line) -> None:
+    """Unless the pipeline says what to do with them, nothing lands."""
+    streamed.source("INSERT INTO t VALUES (100, 'x', NULL), (101, 'x', now())")
+    before = streamed.traces()
+    error = error_of(streamed.try_run())
+    assert isinstance(error, DataError)
+    assert "1 rows have no 'modified_at'" in str(error)
+    assert "nulls: read" in str(error)
+    assert streamed.traces() == before
+    streamed.source("UPDATE t SET modified_at = now() WHERE modified_at IS NULL")
+    streamed.run()
+    assert streamed.agrees()
+
+
+def test_rows_without_a_time_are_read_each_time(line: Line) -> None:
+    """With `nulls: read` they arrive, and their changes too."""
+    line.declare(t="{capture: {where: modified_at}, deletes: none, nulls: read}")
+    line.source(TABLE, "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', now())")
+    line.run()
+    line.source("UPDATE t SET name = 'changed' WHERE id = 1", "INSERT INTO t VALUES (3, 'y', NULL)")
+    line.run()
+    assert line.lake_rows() == line.source_rows() == line.target_rows()
+
+
+def test_rows_without_a_time_are_left_out(line: Line) -> None:
+    """With `nulls: ignore` they don't arrive until they have one."""
+    line.declare(t="{capture: {where: modified_at}, deletes: none, nulls: ignore}")
+    line.source(TABLE, "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', now())")
+    line.run()
+    assert line.agrees(where="modified_at IS NOT NULL")
+    assert all(verdict.ok for verdict in line.reconcile())
+    line.source("UPDATE t SET modified_at = now() WHERE id = 1")
+    line.run()
+    assert line.agrees()
+
+
+@pytest.mark.parametrize("kind", ["timestamptz(3)", "timestamptz(0)"])
+def test_other_clock_types_carry_all_rows(line: Line, kind: str) -> None:
+    """A time cut to whole seconds may lie below its transaction's start: the margin covers it."""
+    now = "now()"
+    line.declare(head="fence_margin: 1s", t=STREAM)
+    line.source(
+        TABLE.replace("timestamptz DEFAULT now()", f"{kind} DEFAULT {now}"),
+        "INSERT INTO t VALUES (1, 'a')",
+    )
+    line.run()
+    for number in range(2, 6):
+        line.source(f"INSERT INTO t VALUES ({number}, 'a')")
+        line.run()
+    line.source("SELECT pg_sleep(1.6)")
+    line.run()
+    assert line.agrees()
