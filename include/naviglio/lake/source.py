@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,12 @@ from naviglio.model import Column, DataFile, Part
 
 _BATCH_ROWS = 16_384
 _MEND = "Restore the landing's folder from a copy, or run `naviglio resnapshot` for the table."
+
+
+def read_files(files: Iterable[str], schema: pa.Schema) -> pa.RecordBatchReader:
+    """Stream Parquet files in the columns of `schema`; those that a file lacks are NULL."""
+    batches = (batch for file in files for batch in _batches(file, schema))
+    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Source:
 
     def reader(self) -> pa.RecordBatchReader:
         """Stream the rows."""
-        return pa.RecordBatchReader.from_batches(self.arrow, self._batches(self.arrow))
+        return read_files(self.files, self.arrow)
 
     def bounds(self, column: Column) -> tuple[object, object] | None:
         """Return the least and the greatest value of a column by the files' statistics."""
@@ -79,16 +85,6 @@ class Source:
                 found += [statistics.min, statistics.max]
         return (min(found), max(found)) if found else None
 
-    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for file in self.part.files:
-            with pq.ParquetFile(self._path(file), memory_map=False, buffer_size=1 << 20) as parquet:
-                # One row group at a time: asked for all, pyarrow decodes ahead of a slow reader.
-                for group in range(parquet.num_row_groups):
-                    for batch in parquet.iter_batches(
-                        _BATCH_ROWS, row_groups=[group], columns=schema.names, use_threads=False
-                    ):
-                        yield batch.select(schema.names).cast(schema)
-
     def _found(self, file: DataFile) -> tuple[tuple[int, int], pa.Schema]:
         path = self._path(file)
         try:
@@ -102,3 +98,21 @@ class Source:
 
     def _path(self, file: DataFile) -> Path:
         return Path(self.root) / file.path
+
+
+def _batches(file: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(file, memory_map=False, buffer_size=1 << 20) as parquet:
+        have = [name for name in schema.names if name in parquet.schema_arrow.names]
+        # One row group at a time: asked for all, pyarrow decodes ahead of a slow reader.
+        for group in range(parquet.num_row_groups):
+            for batch in parquet.iter_batches(
+                _BATCH_ROWS, row_groups=[group], columns=have, use_threads=False
+            ):
+                yield pa.record_batch(
+                    [
+                        batch[f.name].cast(f.type) if f.name in have
+                        else pa.nulls(batch.num_rows, f.type)
+                        for f in schema
+                    ],
+                    schema,
+                )  # fmt: skip

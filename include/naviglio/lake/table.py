@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from pyarrow import dataset
 
 from naviglio import points
 from naviglio.carriers import arrow_schema
@@ -27,6 +26,7 @@ from naviglio.errors import (
 from naviglio.lake.apply import Applied, Writer, create
 from naviglio.lake.feed import data_files, feed_of, rows_of
 from naviglio.lake.schema import logical_schema
+from naviglio.lake.source import read_files
 from naviglio.model import LedgerRow, Manifest, Part, TableSchema
 from naviglio.ports import Feed
 
@@ -162,7 +162,8 @@ class LakeTable:
             raise late
         source = DeltaTable(scratch.uri)
         schema = logical_schema(source)
-        reader = _files(source, arrow_schema(schema))
+        # Not `scan()`: delta-rs can't read while it writes (a runtime within a runtime).
+        reader = read_files(sorted(data_files(source)), arrow_schema(schema))
         points.reach("apply: before commit")
         try:
             Writer(table, last, self.merge_bytes).overwrite(reader, schema, "rebuild")
@@ -232,12 +233,6 @@ class LakeTable:
 
 def _number(table: DeltaTable, landing: str) -> int:
     return table.transaction_version(landing) or 0
-
-
-def _files(table: DeltaTable, schema: pa.Schema) -> pa.RecordBatchReader:
-    # Not `table.scan()`: delta-rs can't read while it writes (a runtime within a runtime).
-    rows = dataset.dataset(sorted(data_files(table)), schema=schema, format="parquet")
-    return rows.scanner(batch_readahead=1, fragment_readahead=1).to_reader()
 
 
 def _reason(error: Exception) -> str:
