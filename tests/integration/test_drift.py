@@ -25,6 +25,15 @@ def carried(request: pytest.FixtureRequest, line: Line) -> Line:
     return line
 
 
+@pytest.fixture
+def streamed(line: Line) -> Line:
+    """A line whose table has been carried once, as a stream."""
+    line.declare(t=STREAM)
+    line.source(TABLE, "INSERT INTO t SELECT n, 'name ' || n FROM generate_series(1, 20) n")
+    line.run()
+    return line
+
+
 def asked(line: Line, *words: str) -> None:
     """Run; expect a question with these words, and nothing landed."""
     before = line.traces()
@@ -58,18 +67,18 @@ def test_an_added_column_with_a_default_reaches_rows_that_did_not_change(carried
     assert carried.agrees()
 
 
-def test_columns_added_one_after_the_other_between_loads(carried: Line) -> None:
+def test_columns_added_one_after_the_other_between_loads(streamed: Line) -> None:
     """Each batch evolves the lake; a target that was left behind gets all columns at once."""
-    carried.target("ALTER TABLE t RENAME TO away")
+    streamed.target("ALTER TABLE t RENAME TO away")
     for number in range(2):
-        carried.source(
+        streamed.source(
             f"ALTER TABLE t ADD COLUMN c{number} int DEFAULT {number}",
             f"INSERT INTO t (id) VALUES ({200 + number})",
         )
-        assert isinstance(error_of(carried.try_run()), ConfigError)  # the target is gone
-    carried.target("ALTER TABLE away RENAME TO t")
-    carried.run()
-    assert carried.agrees()
+        assert isinstance(error_of(streamed.try_run()), ConfigError)  # the target is gone
+    streamed.target("ALTER TABLE away RENAME TO t")
+    streamed.run()
+    assert streamed.agrees()
 
 
 def test_a_removed_column_is_asked_and_accepted(carried: Line) -> None:
@@ -103,21 +112,21 @@ def test_a_changed_type_is_asked_and_the_remedy_heals(carried: Line) -> None:
     assert carried.agrees()
 
 
-def test_a_widened_type_is_asked_too(carried: Line) -> None:
+def test_a_widened_type_is_asked_too(streamed: Line) -> None:
     """From integer to bigint the carrier changes; rows beyond the old one arrive."""
-    carried.source("ALTER TABLE t ADD COLUMN n integer DEFAULT 7", "INSERT INTO t VALUES (98)")
-    carried.run()
-    carried.source(
+    streamed.source("ALTER TABLE t ADD COLUMN n integer DEFAULT 7", "INSERT INTO t VALUES (98)")
+    streamed.run()
+    streamed.source(
         "ALTER TABLE t ALTER COLUMN n TYPE bigint",
         "UPDATE t SET n = 9007199254740993, modified_at = now() WHERE id = 1",
     )
-    asked(carried, "was integer, is bigint")
-    carried.accept()
-    error = error_of(carried.try_run())
+    asked(streamed, "was integer, is bigint")
+    streamed.accept()
+    error = error_of(streamed.try_run())
     assert isinstance(error, ConfigError)
-    carried.target("ALTER TABLE t ALTER COLUMN n TYPE bigint")
-    carried.run()
-    assert carried.agrees()
+    streamed.target("ALTER TABLE t ALTER COLUMN n TYPE bigint")
+    streamed.run()
+    assert streamed.agrees()
 
 
 def test_a_longer_varchar_needs_no_answer(line: Line) -> None:
@@ -135,23 +144,23 @@ def test_a_longer_varchar_needs_no_answer(line: Line) -> None:
     assert line.agrees()
 
 
-def test_a_changed_key_is_asked_and_the_remedy_heals(carried: Line) -> None:
+def test_a_changed_key_is_asked_and_the_remedy_heals(streamed: Line) -> None:
     """Another primary key means other rows: accepted, all sides hold the new ones."""
-    carried.source(
+    streamed.source(
         "ALTER TABLE t DROP CONSTRAINT t_pkey",
         "UPDATE t SET name = 'k' || id, modified_at = now()",
         "ALTER TABLE t ADD PRIMARY KEY (id, name)",
         "INSERT INTO t (id, name) VALUES (1, 'twin')",
     )
-    asked(carried, "the key was ['id'], is ['id', 'name']")
-    carried.accept()
-    error = error_of(carried.try_run())
+    asked(streamed, "the key was ['id'], is ['id', 'name']")
+    streamed.accept()
+    error = error_of(streamed.try_run())
     assert isinstance(error, ConfigError), error
-    carried.target(
+    streamed.target(
         "ALTER TABLE t DROP CONSTRAINT t_pkey", "ALTER TABLE t ADD PRIMARY KEY (id, name)"
     )
-    carried.run()
-    assert carried.agrees()
+    streamed.run()
+    assert streamed.agrees()
 
 
 def test_a_question_is_withdrawn_when_the_source_changes_back(carried: Line) -> None:
@@ -164,18 +173,18 @@ def test_a_question_is_withdrawn_when_the_source_changes_back(carried: Line) -> 
     assert carried.agrees()
 
 
-def test_an_answer_covers_what_was_asked_only(carried: Line) -> None:
+def test_an_answer_covers_what_was_asked_only(streamed: Line) -> None:
     """Drift that came after the answer is asked again."""
-    carried.source("ALTER TABLE t DROP COLUMN name")
-    asked(carried, "column 'name' removed")
-    carried.accept()
-    carried.source("ALTER TABLE t ALTER COLUMN modified_at TYPE timestamptz(3)")
-    error = error_of(carried.try_run())
+    streamed.source("ALTER TABLE t DROP COLUMN name")
+    asked(streamed, "column 'name' removed")
+    streamed.accept()
+    streamed.source("ALTER TABLE t ALTER COLUMN modified_at TYPE timestamptz(3)")
+    error = error_of(streamed.try_run())
     assert isinstance(error, QuestionError)
     assert "modified_at" in str(error)
-    carried.accept()
-    carried.run()
-    assert carried.lake_rows() == carried.source_rows() == carried.target_rows()
+    streamed.accept()
+    streamed.run()
+    assert streamed.lake_rows() == streamed.source_rows() == streamed.target_rows()
 
 
 def test_a_question_holds_its_group_and_no_other(line: Line) -> None:
