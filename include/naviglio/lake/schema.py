@@ -8,7 +8,9 @@ a commit of their own.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import pyarrow as pa
@@ -16,7 +18,7 @@ from deltalake import DeltaTable, Field
 from deltalake import Schema as DeltaSchema
 
 from naviglio.carriers import arrow_type
-from naviglio.errors import DataError
+from naviglio.errors import ConfigError, DataError
 from naviglio.model import BEYOND, Column, TableSchema
 
 _LABEL = "naviglio.column"
@@ -33,6 +35,7 @@ class _Label:
 
 def arrow_fields(schema: TableSchema) -> pa.Schema:
     """Return the Arrow schema of the lake table, labelled with the logical schema."""
+    _check_case(schema.names)
     fields = [
         pa.field(c.name, arrow_type(c.carrier), metadata={_LABEL: _label(schema, c)})
         for c in schema.columns
@@ -82,6 +85,7 @@ def step_between(table: DeltaTable, schema: TableSchema) -> Step:
     have = {field.name: field for field in table.schema().fields}
     known = logical_schema(table)
     fields = DeltaSchema.from_arrow(arrow_fields(schema)).fields
+    _check_case({*have, *schema.names})
     if (known.columns and known.key != schema.key) or any(
         f.name in have and have[f.name].type != f.type for f in fields
     ):
@@ -108,3 +112,14 @@ def _label(schema: TableSchema, column: Column) -> str:
     place = schema.key.index(column.name) if column.name in schema.key else None
     label = _Label(column=column, key=place, key_is_unique=schema.key_is_unique)
     return json.dumps(msgspec.to_builtins(label), sort_keys=True)
+
+
+def _check_case(names: Collection[str]) -> None:
+    """Refuse what Delta can't hold: its columns are told apart without regard to case."""
+    folded = sorted(names, key=str.lower)
+    for one, other in pairwise(folded):
+        if one.lower() == other.lower():
+            raise ConfigError(
+                f"columns {one!r} and {other!r} differ only in case, which a lake table can't "
+                "hold. Give the pipeline a view of the source that renames one."
+            )

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from naviglio import points
-from naviglio.errors import DataError, IdentityError, NaviglioError, StorageError
+from naviglio.errors import ConfigError, DataError, IdentityError, NaviglioError, StorageError
 from naviglio.lake.table import LakeTable
 from naviglio.model import TableSchema
 from tests.unit.lake.landing import AT, SCHEMA, Landing, Mirror, at, column, row, rows_in, window
@@ -186,6 +186,16 @@ def test_a_file_of_other_types_is_refused(lake: LakeTable, landing: Landing) -> 
         )
     assert "secret" not in str(raised.value)
     assert lake.number() == 0
+
+
+def test_columns_that_differ_in_case_are_refused(lake: LakeTable, landing: Landing) -> None:
+    """Delta can't hold them, from the start or later; both names are told."""
+    landing.add("snapshot", [row(1, "a")])
+    wider = replace(SCHEMA, columns=(*SCHEMA.columns, column("X", "string")))
+    landing.add("stream", [row(1, "b", X="c")], schema=wider)
+    with pytest.raises(ConfigError, match=r"'x' and 'X'|'X' and 'x'"):
+        landing.apply(lake)
+    assert (lake.number(), lake.schema()) == (1, SCHEMA)
 
 
 def test_a_key_that_stands_twice_is_refused(lake: LakeTable, landing: Landing) -> None:
