@@ -19,8 +19,8 @@ for name in ("RUNTIME__DLTHUB_TELEMETRY", "RUNTIME__REQUEST_TELEMETRY"):
 os.environ["RUNTIME__LOG_LEVEL"] = "ERROR"
 
 import dlt  # noqa: E402 - it reads the settings above as it is imported
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
+import pyarrow as pa  # noqa: E402 - behind dlt, as sorted
+import pyarrow.parquet as pq  # noqa: E402 - as above
 
 
 def main() -> None:

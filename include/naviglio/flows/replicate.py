@@ -15,7 +15,7 @@ from naviglio.flows.identity import check_identity
 from naviglio.flows.site import Site
 from naviglio.lake.table import Applied
 from naviglio.load.catch_up import catch_up
-from naviglio.model import Group, LedgerRow, Manifest, Part
+from naviglio.model import Group, LedgerRow, Manifest, Part, TableSpec
 from naviglio.ports import Feed
 
 log = logging.getLogger("naviglio.replicate")
@@ -82,15 +82,7 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
     """Load everything after each target's own ledger row."""
     done = {}
     for table in group.tables:
-        lake, name = site.lake(table), table.name
-
-        def feed(since: LedgerRow | None) -> Feed | None:
-            found = lake.feed(since)  # noqa: B023 - called within this turn of the loop
-            if found is None:
-                return None
-            return replace(found, batches=site.heard("load", name, found.batches))  # noqa: B023
-
-        row = catch_up(site.target, site.pipeline.name, table, feed)
+        row = catch_up(site.target, site.pipeline.name, table, _feed_of(site, table))
         if row is not None:
             done[table.name] = row
             log.info(
@@ -99,6 +91,18 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
                 f" (whole: {row.why_whole})" if row.why_whole else "",
             )  # fmt: skip
     return done
+
+
+def _feed_of(site: Site, table: TableSpec) -> Callable[[LedgerRow | None], Feed | None]:
+    """Return the lake table's feed, whose rows are told of as they are loaded."""
+
+    def feed(since: LedgerRow | None) -> Feed | None:
+        found = site.lake(table).feed(since)
+        if found is None:
+            return None
+        return replace(found, batches=site.heard("load", table.name, found.batches))
+
+    return feed
 
 
 def _capture(site: Site, group: Group, wish: Wish, report: Report) -> None:

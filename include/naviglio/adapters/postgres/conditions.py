@@ -153,7 +153,7 @@ def texts(values: pa.ChunkedArray, column: Column) -> list[str | None]:
         case "date":
             plain, spell = values.cast(pa.int32()), date_text
         case "bytes":
-            spell = lambda held: f"\\x{held.hex()}"  # noqa: E731
+            spell = lambda held: f"\\x{held.hex()}"  # noqa: E731 - one of several spellings, chosen here
         case "bool" | "float32" | "float64":
             plain = pc.cast(values, pa.string())
         case "decimal":
