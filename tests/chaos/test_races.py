@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -34,6 +35,7 @@ from tests.chaos.workers import Worker
 from tests.fakes import FakeDatabase, FakeSource, FakeTarget, Row, Writer
 
 FULL = bool(os.environ.get("NAVIGLIO_CHAOS_FULL"))
+pytestmark = pytest.mark.timeout(1200 if FULL else 120)
 KEYS = st.integers(min_value=1, max_value=6)
 DAYS = st.integers(min_value=-3, max_value=-1)  # before the clock's start, so always final
 NAME = TableName(schema="", table="rows")

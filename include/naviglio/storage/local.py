@@ -62,12 +62,8 @@ class LocalStore:
         """Open a new file; it is removed when the context ends badly."""
         final = self._at(path)
         with _explained(final):
-            try:
+            with _lost_with(final.parent):
                 file = final.open("xb")
-            except FileNotFoundError:
-                raise LostRaceError(
-                    f"{final.parent} is gone: another attempt took the number. Run again."
-                ) from None
             try:
                 with file:
                     yield file
@@ -75,7 +71,8 @@ class LocalStore:
             except BaseException:
                 final.unlink(missing_ok=True)
                 raise
-            _sync_folder(final.parent)
+            with _lost_with(final.parent):
+                _sync_folder(final.parent)
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, sorted; temporary files are left out."""
@@ -97,6 +94,17 @@ class LocalStore:
 
     def _at(self, path: str) -> Path:
         return Path(self.root, path)
+
+
+@contextmanager
+def _lost_with(folder: Path) -> Iterator[None]:
+    """Tell that a race is lost when the attempt's folder is gone."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise LostRaceError(
+            f"{folder} is gone: another attempt took the number. Run again."
+        ) from None
 
 
 @contextmanager

@@ -59,6 +59,15 @@ def test_writing_below_a_removed_folder_is_a_lost_race(tmp_path: Path) -> None:
         pass
 
 
+def test_an_attempt_removed_while_it_writes_has_lost_its_race(tmp_path: Path) -> None:
+    """A writer that slept while others took its number is told to try again, of no broken disk."""
+    store = LocalStore(str(tmp_path))
+    store.create("data/1-a/intent.json", b"{}")
+    with pytest.raises(LostRaceError, match="another attempt"), store.write("data/1-a/f") as file:
+        file.write(b"rows")
+        store.remove("data/1-a")
+
+
 def test_a_full_disk_says_where_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
