@@ -18,6 +18,7 @@ NAMES = (
     "capture: after manifest",
     "apply: before commit",
     "apply: after commit",
+    "compact: before commit",
     "load: after staging",
     "load: before commit",
     "load: after commit",

@@ -199,6 +199,15 @@ def test_a_mass_delete_waits_for_accept(shell: Shell) -> None:
     assert shell.target("select count(*) from flights.airlines") == [(16,)]
 
 
+def test_maintain_tells_what_it_left_alone(shell: Shell) -> None:
+    """Tables with few files stay as they are, and the answer says so, to people and as JSON."""
+    assert "planes" in shell.run("maintain flights --table planes").stdout
+    found = json.loads(shell.run("maintain flights --table planes --json").stdout)
+    assert found["tables"] == [
+        {"table": "planes", "lake_version": None, "files_before": None, "files_after": None}
+    ]
+
+
 def test_rebuild_and_resnapshot_end_at_the_same_rows(shell: Shell) -> None:
     """Neither changes a row of the target; those captured together come along."""
     (rebuilt,) = shell.json("rebuild flights weather")["tables"]

@@ -46,7 +46,8 @@ def _root(
 
 for command in (
     *(look.validate, look.plan, work.run, look.status, look.history),
-    *(work.reconcile, work.rebuild, work.resnapshot, look.accept, server.start, server.stop),
+    *(work.reconcile, work.rebuild, work.resnapshot, work.maintain, look.accept),
+    *(server.start, server.stop),
 ):
     app.command()(answering(command))
 app.add_typer(demo.app, name="demo")

@@ -117,6 +117,41 @@ def rebuild(pipeline: PipelineName, table: TableName) -> Answer:
     return _ran(Ran(pipeline=declared.name, tables=rows, errors={}), [])
 
 
+def maintain(pipeline: PipelineName, table: Tables = None) -> Answer:
+    """Put few large files in place of the many small ones that batches leave in the lake.
+
+    No row changes and no target loads anything for it; it may run beside captures and loads.
+
+    Example: `naviglio maintain flights`
+    """
+    from naviglio.cli.show import listing
+    from naviglio.flows.maintain import maintain as keep
+
+    declared = places.pipeline_named(pipeline)
+    specs = [
+        spec
+        for group in places.groups_of(declared, table or ())
+        for spec in group.tables
+        if not table or spec.name in table
+    ]
+    with watching() as watch, places.site_of(declared, watch.tell) as site:
+        watch.step("maintain")
+        done = keep(site, specs)
+    rows = [
+        {
+            "table": name, "lake_version": found.version if found else None,
+            "files_before": found.files_before if found else None,
+            "files_after": found.files_after if found else None,
+        }
+        for name, found in done.items()
+    ]  # fmt: skip
+    told = [{key.replace("_", " "): value for key, value in row.items()} for row in rows]
+    return Answer(
+        data={"pipeline": declared.name, "tables": rows},
+        show=lambda out: out.print(listing(told)),
+    )
+
+
 def reconcile(pipeline: PipelineName, table: Tables = None) -> Answer:
     """Prove that source, lake and target agree, row by row; name the keys that don't.
 

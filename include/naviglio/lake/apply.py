@@ -28,8 +28,8 @@ from naviglio.lake.source import Source
 from naviglio.model import DELETE, OP, UPSERT, Manifest, Part, PartKind, TableSchema
 from naviglio.storage.engine import quoted
 
-_FILE_BYTES = 64 << 20  # small enough that a MERGE rewrites little around a changed row
-_WRITER = WriterProperties(compression="ZSTD", max_row_group_size=32 * 1024)
+FILE_BYTES = 64 << 20  # small enough that a MERGE rewrites little around a changed row
+WRITER = WriterProperties(compression="ZSTD", max_row_group_size=32 * 1024)
 _FOREVER = "interval 36500 days"
 
 
@@ -60,7 +60,7 @@ def create(uri: str, landing: str, table: str, schema: TableSchema | None) -> No
             "naviglio.table": table,
         },
         raise_if_key_not_exists=False,
-        commit_properties=_noted({"create": table}),
+        commit_properties=noted({"create": table}),
     )
 
 
@@ -87,13 +87,13 @@ class Writer:
                 f"of lake table {self.table.table_uri}: only a snapshot can. Run `naviglio "
                 "resnapshot` for the table."
             )
-        noted = _noted(self._note("schema"))
+        said = noted(self._note("schema"))
         if step.needed:
             points.reach("apply: before commit")
         if step.add:
-            self.table.alter.add_columns(list(step.add), commit_properties=noted)
+            self.table.alter.add_columns(list(step.add), commit_properties=said)
         for name, label in step.relabel:
-            self.table.alter.set_column_metadata(name, label, commit_properties=noted)
+            self.table.alter.set_column_metadata(name, label, commit_properties=said)
         return step.needed
 
     def commit(self, part: Part | None, root: str) -> Applied:
@@ -135,8 +135,8 @@ class Writer:
             pa.RecordBatchReader.from_batches(labelled, (b.cast(labelled) for b in rows)),
             mode="overwrite",
             schema_mode="overwrite",
-            target_file_size=_FILE_BYTES,
-            writer_properties=_WRITER,
+            target_file_size=FILE_BYTES,
+            writer_properties=WRITER,
             commit_properties=self._numbered(kind, why),
         )
 
@@ -149,8 +149,8 @@ class Writer:
             source.reader(),
             mode="append",
             schema_mode="merge",  # columns that the source has lost are NULL
-            target_file_size=_FILE_BYTES,
-            writer_properties=_WRITER,
+            target_file_size=FILE_BYTES,
+            writer_properties=WRITER,
             commit_properties=self._numbered(source.part.kind, source.part.why),
         )
         return {"inserted": source.rows}
@@ -167,7 +167,7 @@ class Writer:
             target_alias="t",
             streamed_exec=True,
             max_spill_size=self.merge_bytes,
-            writer_properties=_WRITER,
+            writer_properties=WRITER,
             commit_properties=self._numbered(part.kind, part.why),
         )
         if changes:
@@ -215,14 +215,14 @@ class Writer:
 
     def _numbered(self, kind: str, why: str = "") -> CommitProperties:
         number = Transaction(self.manifest.landing, self.manifest.number)
-        return _noted(self._note(kind, why), [number])
+        return noted(self._note(kind, why), [number])
 
     def _note(self, kind: str, why: str = "") -> dict[str, object]:
         note = {"batch": self.manifest.number, "attempt": self.manifest.attempt, "kind": kind}
         return {**note, "why": why} if why else note
 
 
-def _noted(note: dict[str, object], numbers: list[Transaction] | None = None) -> CommitProperties:
+def noted(note: dict[str, object], numbers: list[Transaction] | None = None) -> CommitProperties:
     """Return what a commit says of itself; it fails when any other came since the table was opened.
 
     Without retries delta-rs compares and sets. With them it decides by itself what goes together,

@@ -24,13 +24,14 @@ from naviglio.errors import (
     StorageError,
 )
 from naviglio.lake.apply import Applied, Writer, create
+from naviglio.lake.compact import Compacted, compact, only_compaction, worth_compacting
 from naviglio.lake.feed import data_files, feed_of, rows_of
 from naviglio.lake.schema import logical_schema
 from naviglio.lake.source import read_files
 from naviglio.model import LedgerRow, Manifest, Part, TableSchema
 from naviglio.ports import Feed
 
-__all__ = ["Applied", "LakeTable"]
+__all__ = ["Applied", "Compacted", "LakeTable"]
 
 _TRIES = 10
 _LANDING = "naviglio.landing"
@@ -122,6 +123,32 @@ class LakeTable:
         table = self._open(version)
         if table is not None:
             yield from rows_of(table, logical_schema(table))
+
+    def compact(self) -> Compacted | None:
+        """Put few large files in place of many small ones; None where it isn't worth it.
+
+        No row changes, and no target loads anything for it. Old files stay for time travel. Raises
+        RetryableError when another compaction runs, or other writers were faster ten times.
+        """
+        table = self._open()
+        if table is None or not worth_compacting(table):
+            return None
+        with only_compaction(self.uri):
+            for _ in range(_TRIES):
+                table = self._open()  # never before the lock: see only_compaction
+                if table is None or not worth_compacting(table):
+                    return None
+                try:
+                    return compact(table, self.merge_bytes)
+                except (DeltaError, OSError) as error:
+                    if not self._moved(table):
+                        raise StorageError(
+                            f"lake table {self.uri} can't be compacted ({_reason(error)}). Nothing "
+                            "changed. Check the disk below, then run again."
+                        ) from error
+        raise RetryableError(
+            f"lake table {self.uri}: other writers were faster {_TRIES} times. Run again."
+        )
 
     def rebuild(self, parts: Iterable[tuple[Manifest, Part | None]], landing_root: str) -> Applied:
         """Replace the rows by a replay of all batches 1..head, in one commit.
