@@ -118,6 +118,17 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Runs:
+    """How the pipeline's runs are scheduled and shown."""
+
+    cron: str = ""  # in the pipeline's time zone; empty: by hand, or by another DAG
+    most_at_once: int = 1
+    lanes: int = 4  # tasks a step, where there are too many groups for a task each
+    owner: str = "naviglio"
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """One YAML file."""
 
@@ -129,6 +140,7 @@ class Pipeline:
     fence_margin_s: float = 1.0
     safety_lag_s: float | None = None  # declared where the source can't be fenced
     description: str = ""
+    runs: Runs = Runs()
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:

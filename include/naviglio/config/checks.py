@@ -36,6 +36,7 @@ _EXAMPLES = {
     "tables": "Name at least one table, e.g. `tables: {planes: {capture: diff}}`",
     "capture": "Choose how changes are found: `{where: COLUMN}`, `windows` or `diff`",
     "where": "Name the column with the modification time: `{where: COLUMN}`",
+    "cron": "Say when a run starts, e.g. `schedule: {cron: '0 6 * * *'}`",
     "table": "Write `{schema: SCHEMA, table: TABLE}`",
 }
 _WORDS = {

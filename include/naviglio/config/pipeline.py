@@ -19,7 +19,7 @@ from naviglio.config.schema import (
     WhereForm,
 )
 from naviglio.errors import ConfigError
-from naviglio.model import Deletes, Group, Guard, Pipeline, TableName, TableSpec
+from naviglio.model import Deletes, Group, Guard, Pipeline, Runs, TableName, TableSpec
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -28,8 +28,13 @@ SUFFIXES = (".yaml", ".yml")
 class Folder:
     """What a folder of pipelines holds: those that can run, and why the other files can't."""
 
-    pipelines: dict[str, Pipeline]
+    paths: dict[Path, Pipeline]
     errors: dict[Path, ConfigError]
+
+    @property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """The pipelines by their names."""
+        return {one.name: one for one in self.paths.values()}
 
 
 def load_pipeline(path: Path) -> Pipeline:
@@ -79,7 +84,7 @@ def read_folder(folder: Path) -> Folder:
     for path, meeting in _meetings(read):
         errors.setdefault(path, meeting)
     return Folder(
-        pipelines={one.name: one for path, one in read.items() if path not in errors},
+        paths={path: one for path, one in read.items() if path not in errors},
         errors=errors,
     )
 
@@ -136,6 +141,13 @@ def _built(form: PipelineForm, tables: Mapping[str, TableForm]) -> Pipeline:
         fence_margin_s=form.fence_margin,
         safety_lag_s=form.safety_lag,
         groups=tuple(_groups(form.groups, specs)),
+        runs=Runs(
+            cron=form.schedule.cron if form.schedule else "",
+            most_at_once=form.max_active_runs,
+            lanes=form.lanes,
+            owner=form.owner,
+            tags=form.tags,
+        ),
     )
 
 

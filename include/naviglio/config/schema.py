@@ -11,6 +11,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from croniter import croniter
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -31,6 +32,7 @@ NAVIGLIO_SCHEMA = "naviglio"  # holds the ledger and the staging tables of a tar
 WORD, MAPPING = "<word>", "<mapping>"  # branches of a union, as pydantic puts them into a place
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)\Z")
+_CRON_FIELDS = 5
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -89,6 +91,15 @@ def _table_name(value: object) -> object:
             "Write a name with dots in it as {schema: SCHEMA, table: TABLE}"
         )
     return {"schema": schema, "table": table}
+
+
+def _cron(value: str) -> str:
+    if len(value.split()) != _CRON_FIELDS or not croniter.is_valid(value):
+        raise ValueError(
+            f"{value!r} is no cron expression. Write minute, hour, day of month, month and day of "
+            "week, e.g. '0 6 * * *' for every day at six"
+        )
+    return value
 
 
 def _either(value: object) -> str:
@@ -220,6 +231,12 @@ class TableForm(Form):
         return value
 
 
+class ScheduleForm(Form):
+    """When a run starts by itself."""
+
+    cron: Annotated[str, AfterValidator(_cron)]
+
+
 class PipelineForm(Form):
     """The file, without what each table says."""
 
@@ -232,6 +249,11 @@ class PipelineForm(Form):
     safety_lag: Annotated[Duration, Field(gt=0)] | None = None
     target_schema: Identifier = "public"
     mass_delete: GuardForm = GuardForm()
+    schedule: ScheduleForm | None = None
+    max_active_runs: Annotated[int, Field(ge=1)] = 1
+    lanes: Annotated[int, Field(ge=1)] = 4
+    owner: Identifier = "naviglio"
+    tags: Annotated[tuple[Identifier, ...], AfterValidator(_different)] = ()
     tables: Annotated[dict[Name, Any], Field(min_length=1)]
     groups: dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
 
@@ -256,6 +278,7 @@ FORMS: dict[str, type[Form]] = {
     "capture": WhereForm,
     "deletes": DeletesForm,
     "mass_delete": GuardForm,
+    "schedule": ScheduleForm,
     "source": TableNameForm,
     "target": TableNameForm,
 }

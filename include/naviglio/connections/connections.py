@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from ruamel.yaml import YAML
 
@@ -19,6 +20,14 @@ from naviglio.errors import ConfigError
 
 PREFIX = "NAVIGLIO_CONN_"
 _OWNER_ONLY = 0o600
+
+
+class Urls(Protocol):
+    """Whatever knows connections by their ids."""
+
+    def url(self, conn_id: str) -> str:
+        """Return the URL of a connection; ConfigError when there is none."""
+        ...
 
 
 class Connections:

@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 
 from naviglio.config.problems import known
-from naviglio.connections.connections import Connections
+from naviglio.connections.connections import Urls
 from naviglio.connections.urls import scheme_of
 from naviglio.errors import ConfigError
 from naviglio.ports import Source, Target
@@ -17,14 +17,14 @@ ADAPTERS = {
 }
 
 
-def open_source(conn_id: str, connections: Connections) -> Source:
+def open_source(conn_id: str, connections: Urls) -> Source:
     """Open the connection `conn_id` to read from; ConfigError for an id or scheme not known."""
     url = connections.url(conn_id)
     source: Source = _adapter(conn_id, url).open_source(url)
     return source
 
 
-def open_target(conn_id: str, connections: Connections) -> Target:
+def open_target(conn_id: str, connections: Urls) -> Target:
     """Open the connection `conn_id` to write to; ConfigError for an id or scheme not known."""
     url = connections.url(conn_id)
     target: Target = _adapter(conn_id, url).open_target(url)

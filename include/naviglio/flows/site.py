@@ -10,7 +10,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from naviglio.config.home import Home
-from naviglio.connections.connections import Connections
+from naviglio.connections.connections import Urls
 from naviglio.connections.registry import open_source, open_target
 from naviglio.lake.table import LakeTable
 from naviglio.landing.attempt import Attempt
@@ -32,7 +32,7 @@ class Site:
 
     pipeline: Pipeline
     home: Home
-    connections: Connections
+    connections: Urls
     tell: Tell = _tell_nobody
     _open: ExitStack = field(default_factory=ExitStack)
 
@@ -96,7 +96,7 @@ class HeardSink:
 
 @contextmanager
 def open_site(
-    pipeline: Pipeline, home: Home, connections: Connections, tell: Tell = _tell_nobody
+    pipeline: Pipeline, home: Home, connections: Urls, tell: Tell = _tell_nobody
 ) -> Iterator[Site]:
     """Open a site and close what it opened."""
     site = Site(pipeline=pipeline, home=home, connections=connections, tell=tell)

@@ -9,7 +9,7 @@ import pytest
 
 from naviglio.config.pipeline import load_pipeline, load_pipelines, read_folder
 from naviglio.errors import ConfigError
-from naviglio.model import Deletes, Guard, TableName
+from naviglio.model import Deletes, Guard, Runs, TableName
 
 ROOT = Path(__file__).parents[3]
 
@@ -397,3 +397,37 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     """The answer says what to set."""
     with pytest.raises(ConfigError, match=r"no such folder of pipelines.*NAVIGLIO_PIPELINES"):
         read_folder(tmp_path / "none")
+
+
+def test_runs_are_as_the_file_says(tmp_path: Path) -> None:
+    """A schedule, limits, owner and tags arrive; without them a pipeline is run by hand."""
+    path = tmp_path / "p.yaml"
+    path.write_text(DIFF)
+    assert load_pipeline(path).runs == Runs()
+    path.write_text(
+        DIFF + "schedule: {cron: '0 6 * * *'}\nmax_active_runs: 3\nlanes: 2\nowner: ann\n"
+        "tags: [a, b]\n"
+    )
+    assert load_pipeline(path).runs == Runs(
+        cron="0 6 * * *", most_at_once=3, lanes=2, owner="ann", tags=("a", "b")
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("schedule: {cron: daily}", r":4: schedule\.cron: 'daily' is no cron expression"),
+        ("schedule: {cron: '0 6 * * * *'}", "every day at six"),
+        ("schedule: {every: 1d}", r"schedule\.every: unknown key; known: cron"),
+        ("schedule: {}", r"schedule\.cron: is missing"),
+        ("lanes: 0", r":4: lanes: .*greater than or equal to 1, not 0"),
+        ("max_active_runs: many", r":4: max_active_runs: must be a whole number"),
+        ("tags: [a, a]", "tags: a stands there twice"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_told(tmp_path: Path, said: str, told: str) -> None:
+    """Every mistake names its line, its key and what would do."""
+    path = tmp_path / "p.yaml"
+    path.write_text(DIFF + said + "\n")
+    with pytest.raises(ConfigError, match=told):
+        load_pipeline(path)

@@ -1,0 +1,1 @@
+"""The core's flows as Airflow operators and DAGs."""

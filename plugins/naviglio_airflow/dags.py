@@ -1,0 +1,120 @@
+"""A pipeline as a DAG: wiring only, nothing is read and no driver imported."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, CronPartitionTimetable, Param, TaskGroup
+
+from naviglio.model import Pipeline, TableSpec
+from naviglio_airflow.names import dag_id_of
+from naviglio_airflow.operators import (
+    ApplyOperator,
+    CaptureOperator,
+    LoadOperator,
+    NaviglioOperator,
+)
+
+MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
+_STEPS: Mapping[str, type[NaviglioOperator]] = {
+    "capture": CaptureOperator,
+    "apply": ApplyOperator,
+    "load": LoadOperator,
+}
+
+
+def dag_of(pipeline: Pipeline, path: Path) -> DAG:
+    """Return the DAG of a pipeline whose file is `path`."""
+    runs = pipeline.runs
+    dag = DAG(
+        dag_id_of(pipeline.name),
+        description=pipeline.description or None,
+        doc_md=doc_of(pipeline),
+        schedule=CronPartitionTimetable(
+            runs.cron, timezone=pipeline.time_zone, run_offset=-1, key_format="%Y-%m-%d"
+        )
+        if runs.cron
+        else None,
+        catchup=False,
+        max_active_runs=runs.most_at_once,
+        tags=["naviglio", *runs.tags],
+        params=_form(pipeline),
+        default_args={
+            "owner": runs.owner,
+            "retries": 3,
+            "retry_delay": timedelta(seconds=10),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=5),
+        },
+        is_paused_upon_creation=bool(runs.cron),
+    )
+    with dag:
+        for name, groups in _lanes(pipeline):
+            with TaskGroup(name):
+                capture, apply, load = (
+                    make(task_id=step, pipeline=str(path), groups=groups)
+                    for step, make in _STEPS.items()
+                )
+                _ = capture >> apply >> load
+    return dag
+
+
+def doc_of(pipeline: Pipeline) -> str:
+    """Return a description and a picture of a pipeline, in Markdown."""
+    rows = "\n".join(
+        f"| {table.name} | {table.source} | {_way(table)} | {table.target} |"
+        for table in pipeline.tables
+    )
+    return (
+        f"{pipeline.description}\n\n"
+        "```text\n"
+        f"{pipeline.source} --capture--> landing --apply--> lake --load--> {pipeline.target}\n"
+        "```\n\n"
+        "| table | source | captured by | target |\n|---|---|---|---|\n"
+        f"{rows}\n\n"
+        + textwrap.dedent(
+            f"""\
+            A run takes what is new since the last one. A backfill, or a run by hand with a
+            partition key (a day in {pipeline.time_zone}, such as `2013-01-05`), reads that day
+            again; tables captured by `diff` take no part in it.
+            """
+        )
+    )
+
+
+def _lanes(pipeline: Pipeline) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the task groups: one a group, or a few lanes that work through many."""
+    names = [group.name for group in pipeline.groups]
+    if len(names) <= MOST_GROUPS:
+        yield from ((name, [name]) for name in names)
+        return
+    for lane in range(pipeline.runs.lanes):
+        yield f"lane_{lane + 1}", names[lane :: pipeline.runs.lanes]
+
+
+def _form(pipeline: Pipeline) -> dict[str, Param]:
+    """Return the form of a run by hand."""
+    tables = [table.name for table in pipeline.tables]
+    return {
+        "tables": Param(
+            [],
+            type="array",
+            items={"type": "string", "enum": tables},
+            examples=tables,
+            title="Tables",
+            description="Only these, with those captured together with them; none: all.",
+        ),
+        "verify": Param(
+            default=False,
+            type="boolean",
+            title="Verify",
+            description="Read windows again whose count or checksum changed.",
+        ),
+    }
+
+
+def _way(table: TableSpec) -> str:
+    return f"where {table.modified}" if table.way == "stream" else table.way

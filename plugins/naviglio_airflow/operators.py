@@ -1,0 +1,233 @@
+"""The steps of the data path as operators. They translate; the flows do the work.
+
+Every step goes on from its own last commit and is told nothing by the step before, so a task may
+be retried, cleared, or run beside another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from naviglio.errors import NaviglioError, RetryableError
+from naviglio_airflow.wishes import partition_asked_for, wish_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from naviglio.flows.reconcile import Verdict
+    from naviglio.flows.site import Site
+    from naviglio.model import Group
+
+log = logging.getLogger("naviglio.airflow")
+_EVERY_S = 5.0
+
+
+class NaviglioOperator(BaseOperator):
+    """One step of the data path for some groups of a pipeline.
+
+    A group that fails stops no other one; the task then fails with what each of them said. Errors
+    that trying again may mend are retried, all others fail at once.
+
+    Args:
+        pipeline: The path of the pipeline's YAML file.
+        groups: The groups to work through, in order; none: all.
+        kwargs: What every operator takes.
+    """
+
+    template_fields: Sequence[str] = ("pipeline", "groups")
+    ui_color = "#d9e8f5"
+
+    def __init__(self, *, pipeline: str, groups: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.groups = list(groups)
+
+    @abstractmethod
+    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        """Do the step for one group; return counts."""
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Do the step for every group; return counts."""
+        counts: Counter[str] = Counter()
+        errors: dict[str, NaviglioError] = {}
+        with told_to_airflow(), site_of(self.pipeline) as site:
+            for group in self._chosen(site, context):
+                try:
+                    counts.update(self.step(site, group, context))
+                except NaviglioError as error:
+                    errors[group.name] = error
+            _raise(errors)
+        return dict(counts)
+
+    def _chosen(self, site: Site, context: Context) -> list[Group]:
+        """Return the groups of this task that take part in the run."""
+        run, tables = context["dag_run"], set(context["params"].get("tables") or ())
+        partition = partition_asked_for(str(run.run_type), run.partition_key)
+        return [
+            group
+            for group in site.pipeline.groups
+            if (not self.groups or group.name in self.groups)
+            and (not tables or tables & {table.name for table in group.tables})
+            and (partition is None or any(_has_partitions(table) for table in group.tables))
+        ]
+
+
+class CaptureOperator(NaviglioOperator):
+    """Land what changed at the source as the next batch: the first commit."""
+
+    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        """Capture one group."""
+        from naviglio.flows.capture import capture
+        from naviglio.flows.identity import check_identity
+
+        run = context["dag_run"]
+        zone, params = site.pipeline.time_zone, context["params"]
+        check_identity(site, group)
+        batch = capture(site, group, wish_of(str(run.run_type), run.partition_key, zone, params))
+        parts = batch.parts if batch else ()
+        return {
+            "batches": 1 if batch else 0,
+            "upserts": sum(part.upserts for part in parts),
+            "deletes": sum(part.deletes for part in parts),
+        }
+
+
+class ApplyOperator(NaviglioOperator):
+    """Apply every batch that lake tables lack, in order: the second commit."""
+
+    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        """Bring the lake tables of one group up to date."""
+        from naviglio.flows.replicate import catch_up_lake
+
+        del context
+        applied = catch_up_lake(site, group)
+        return {"batches": max((len(found) for found in applied.values()), default=0)}
+
+
+class LoadOperator(NaviglioOperator):
+    """Load everything that targets lack of their lake tables: the third commit."""
+
+    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        """Bring the targets of one group up to date."""
+        from naviglio.flows.identity import check_identity
+        from naviglio.flows.replicate import catch_up_target
+
+        del context
+        check_identity(site, group)
+        rows = catch_up_target(site, group).values()
+        names = ("inserted", "updated", "deleted", "unchanged")
+        return {name: sum(getattr(row, name) for row in rows) for name in names}
+
+
+class ReconcileOperator(NaviglioOperator):
+    """Prove that source, lake and target agree; the task fails and names the keys that don't."""
+
+    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        """Compare the tables of one group."""
+        from naviglio.errors import DataError
+        from naviglio.flows.reconcile import reconcile
+
+        del context
+        verdicts = reconcile(site, group)
+        wrong = [_told(verdict) for verdict in verdicts if not verdict.ok]
+        if wrong:
+            raise DataError("; ".join(wrong))
+        return {"comparisons": len(verdicts)}
+
+
+class MaintainOperator(NaviglioOperator):
+    """Compact lake tables where many small batches have left many small files."""
+
+    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        """Compact the lake tables of one group."""
+        from naviglio.flows.maintain import maintain
+
+        del context
+        done = maintain(site, group.tables)
+        return {"compacted": sum(found is not None for found in done.values())}
+
+
+@contextmanager
+def site_of(path: str) -> Iterator[Site]:
+    """Open the site of a pipeline's file over Airflow's connections."""
+    from naviglio.config.home import Home
+    from naviglio.config.pipeline import load_pipeline
+    from naviglio.connections.connections import Connections
+    from naviglio.flows.site import open_site
+    from naviglio_airflow.connections import AirflowConnections
+
+    home = Home.find(os.environ)
+    connections = AirflowConnections(Connections(os.environ, home.connections))
+    with open_site(load_pipeline(Path(path)), home, connections, _Progress().tell) as site:
+        yield site
+
+
+@contextmanager
+def told_to_airflow() -> Iterator[None]:
+    """Raise the core's errors so that Airflow retries those that trying again may mend."""
+    try:
+        yield
+    except RetryableError as error:
+        raise AirflowException(str(error)) from None
+    except NaviglioError as error:
+        raise AirflowFailException(str(error)) from None
+
+
+class _Progress:
+    """Logs the rows on their way, every few seconds."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[tuple[str, str]] = Counter()
+        self._begun = self._said = time.monotonic()
+
+    def tell(self, stage: str, table: str, rows: int) -> None:
+        """Hear of rows that moved."""
+        self._rows[stage, table] += rows
+        now = time.monotonic()
+        if now - self._said < _EVERY_S:
+            return
+        self._said = now
+        log.info(
+            "%s %s: %s rows after %.0f s", stage, table, f"{self._rows[stage, table]:,}",
+            now - self._begun,
+        )  # fmt: skip
+
+
+def _has_partitions(table: Any) -> bool:
+    """Whether a table takes part in the run of a partition."""
+    return bool(table.event_time) and table.way != "diff"
+
+
+def _told(verdict: Verdict) -> str:
+    found = {
+        "missing": verdict.missing,
+        "extra": verdict.extra,
+        "changed": verdict.changed,
+    }
+    told = (
+        f"{rows.count} {name} ({', '.join(rows.keys)})"
+        for name, rows in found.items()
+        if rows.count
+    )
+    return f"{verdict.table} against {verdict.against}: {', '.join(told)}"
+
+
+def _raise(errors: dict[str, NaviglioError]) -> None:
+    """Raise what went wrong: as it is for one group, all of it for several."""
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        told = "\n".join(f"group {name}: {error}" for name, error in errors.items())
+        retry = all(isinstance(error, RetryableError) for error in errors.values())
+        raise (RetryableError if retry else NaviglioError)(told)

@@ -1,0 +1,138 @@
+"""The DAG's own tasks, executed in order over real databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from naviglio.adapters.postgres.embedded import Cluster
+from naviglio.connections.connections import variable_of
+from naviglio.errors import ConfigError, LostRaceError
+from naviglio_airflow.dags import dag_of
+from naviglio_airflow.operators import (
+    CaptureOperator,
+    MaintainOperator,
+    NaviglioOperator,
+    ReconcileOperator,
+    told_to_airflow,
+)
+from tests.integration.lines import Line, drop_schemas, new_line
+
+STEPS = ("capture", "apply", "load")
+
+
+@pytest.fixture
+def line(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    """Return a log table `t` and a registry table `r`, as the environment names them."""
+    made = new_line(cluster, tmp_path)
+    monkeypatch.setenv("NAVIGLIO_HOME", str(made.home.root))
+    for name, url in made.urls.items():
+        monkeypatch.setenv(variable_of(name), url)
+    made.declare(
+        t="{capture: {where: modified_at}, event_time: at, deletes: sweep}", r="{capture: diff}"
+    )
+    made.source(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, modified_at timestamptz, x text)",
+        "CREATE TABLE r (id int PRIMARY KEY, x text)",
+        "INSERT INTO t SELECT n, timestamptz '2013-01-05 12:00Z' + n * interval '1 day',"
+        " now() - interval '1 h', 'v' || n FROM generate_series(1, 4) n",
+        "INSERT INTO r VALUES (1, 'a')",
+    )
+    try:
+        yield made
+    finally:
+        drop_schemas(made)
+
+
+def context(kind: str = "manual", key: str | None = None, **params: Any) -> Context:
+    """Return what a run tells its tasks, as far as they look."""
+    run = SimpleNamespace(run_type=kind, partition_key=key)
+    return cast("Context", {"dag_run": run, "params": params})
+
+
+def path_of(line: Line) -> Path:
+    """Return the pipeline's file."""
+    return line.home.pipelines / f"{line.pipeline.name}.yaml"
+
+
+def run(line: Line, told: Context) -> dict[str, dict[str, int]]:
+    """Execute every task of the pipeline's DAG, in order; return what each one counted."""
+    tasks = dag_of(line.pipeline, path_of(line)).task_dict
+    ordered = [f"{group.name}.{step}" for group in line.pipeline.groups for step in STEPS]
+    assert set(tasks) == set(ordered)
+    return {
+        name: NaviglioOperator.execute(cast("NaviglioOperator", tasks[name]), told)
+        for name in ordered
+    }
+
+
+def test_a_run_drains_and_the_next_finds_nothing(line: Line) -> None:
+    """A scheduled run carries all tables; XComs are counts; nothing new is nothing done."""
+    found = run(line, context("scheduled", "2013-01-05"))
+    assert found["t.capture"] == {"batches": 1, "upserts": 4, "deletes": 0}
+    assert found["t.load"]["inserted"] == 4
+    assert found["r.load"]["inserted"] == 1
+    assert line.agrees("t")
+    assert line.agrees("r")
+    again = run(line, context("scheduled", "2013-01-06"))
+    assert sum(sum(counts.values()) for counts in again.values()) == 0
+
+
+def test_a_backfill_reads_its_day_again_and_no_registry(line: Line) -> None:
+    """Rows gone from the day are deletes; the registry table's change waits for a draining run."""
+    run(line, context())
+    before = line.batches("t")[-1].position.tables["t"].stream
+    line.source(
+        "DELETE FROM t WHERE id = 2", "UPDATE t SET x = 'quiet' WHERE id = 3",
+        "UPDATE r SET x = 'b'",
+    )  # fmt: skip
+    found = run(line, context("backfill", "2013-01-07"))
+    assert found["t.capture"]["batches"] == 1
+    assert found["r.capture"] == {}
+    assert line.batches("t")[-1].position.tables["t"].stream == before
+    assert {row[0] for row in line.target_rows("t")} == {"1", "3", "4"}
+    assert {row[3] for row in line.target_rows("t")} == {"v1", "v3", "v4"}
+    assert line.target("SELECT x FROM r") == [("a",)]
+
+
+def test_the_form_chooses_tables(line: Line) -> None:
+    """Only the groups of the chosen tables run."""
+    found = run(line, context(tables=["r"]))
+    assert found["t.capture"] == {}
+    assert found["r.capture"]["batches"] == 1
+
+
+def test_operators_work_by_hand(line: Line) -> None:
+    """Reconcile names the key that differs; maintain leaves small tables alone."""
+    run(line, context())
+    prove = ReconcileOperator(task_id="prove", pipeline=str(path_of(line)))
+    assert NaviglioOperator.execute(prove, context()) == {"comparisons": 4}
+    line.target("UPDATE r SET x = 'wrong'")
+    with pytest.raises(AirflowFailException, match=r"r against target: 1 changed \(.*1.*\)"):
+        NaviglioOperator.execute(prove, context())
+    keep = MaintainOperator(task_id="keep", pipeline=str(path_of(line)))
+    assert NaviglioOperator.execute(keep, context()) == {"compacted": 0}
+
+
+def test_a_lane_goes_on_after_a_group_that_fails(line: Line) -> None:
+    """The other groups of the task are done, and it fails with what the one said."""
+    line.source("DROP TABLE t")
+    lane = CaptureOperator(task_id="lane", pipeline=str(path_of(line)))
+    with pytest.raises(AirflowFailException, match=r"\.t"):
+        NaviglioOperator.execute(lane, context())
+    assert len(line.batches("r")) == 1
+
+
+def test_only_what_trying_again_may_mend_is_retried() -> None:
+    """A lost race is retried; a mistake in the configuration fails at once; both say why."""
+    with pytest.raises(AirflowException, match="lost") as lost, told_to_airflow():
+        raise LostRaceError("lost")
+    assert not isinstance(lost.value, AirflowFailException)
+    with pytest.raises(AirflowFailException, match="wrong"), told_to_airflow():
+        raise ConfigError("wrong")

@@ -1,0 +1,124 @@
+"""Airflow's own parser over dags/: what it finds, imports and writes down."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLIGHTS = ROOT / "include" / "pipelines" / "flights.yaml"
+_PARSE = """
+import json, sys, time
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import LazyDeserializedDAG
+begun = time.perf_counter()
+bag = DagBag(sys.argv[1])
+seconds = time.perf_counter() - begun
+heavy = [name for name in sys.argv[2].split(",") if name in sys.modules]
+written = {name: LazyDeserializedDAG.from_dag(dag) for name, dag in bag.dags.items()}
+print("FOUND" + json.dumps({
+    "dags": {name: sorted(dag.task_ids) for name, dag in bag.dags.items()},
+    "errors": bag.import_errors, "heavy": heavy, "seconds": seconds,
+    "written": {n: lazy.hash for n, lazy in written.items()},
+    "runs": {n: [json.dumps(written[n].data["dag"]["timetable"]), d.max_active_runs,
+                 sorted(d.tags), d.owner] for n, d in bag.dags.items()},
+}))
+"""
+_HEAVY = "pandas,pyspark,deltalake,duckdb,pyarrow,psycopg,adbc_driver_manager,mssql_python,pgpq"
+
+
+def parse(home: Path, dags: Path = ROOT / "dags", **environ: str) -> dict[str, Any]:
+    """Parse a folder of DAGs in a process of its own, with the pipelines of `home`."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PARSE, str(dags), _HEAVY],
+        env={
+            **os.environ, "AIRFLOW_HOME": str(home / "airflow"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "NAVIGLIO_PIPELINES": str(home),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "include"), str(ROOT / "plugins")]),
+            **environ,
+        },
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Any] = json.loads(ran.stdout.partition("FOUND")[2])
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return a folder with the demo's pipeline."""
+    shutil.copy(FLIGHTS, tmp_path / "flights.yaml")
+    return tmp_path
+
+
+def test_a_pipeline_is_a_dag_of_its_groups_and_imports_nothing_heavy(home: Path) -> None:
+    """Each group is captured, applied and loaded; parsing loads no driver and no engine."""
+    found = parse(home)
+    steps = ("apply", "capture", "load")
+    groups = ("flights", "registry", "weather")
+    assert found["errors"] == {}
+    assert found["dags"] == {"naviglio_flights": [f"{g}.{s}" for g in groups for s in steps]}
+    assert found["heavy"] == []
+
+
+def test_parsing_twice_writes_the_same(home: Path) -> None:
+    """Two processes serialise every DAG to the same hash: no version is made by parsing."""
+    (home / "daily.yaml").write_text(
+        "source: a\ntarget: b\nschedule: {cron: '0 6 * * *'}\ntags: [z, a]\nowner: ann\n"
+        "max_active_runs: 3\ntime_zone: Europe/Rome\ntables: {t: {capture: diff}}\n"
+    )
+    one, other = parse(home), parse(home, PYTHONHASHSEED="7")
+    assert one["written"] == other["written"]
+    assert len(one["written"]) == 2
+    summary, most, tags, owner = one["runs"]["naviglio_daily"]
+    assert (most, tags, owner) == (3, ["a", "naviglio", "z"], "ann")
+    assert "0 6 * * *" in summary
+
+
+def test_a_broken_file_takes_no_other_down(home: Path) -> None:
+    """Its mistakes are an import error that names file, line and key; the others stay."""
+    (home / "broken.yaml").write_text("source: a\ntarget: b\ntables: {t: {capture: dif}}\n")
+    found = parse(home)
+    assert list(found["dags"]) == ["naviglio_flights"]
+    ((file, told),) = found["errors"].items()
+    assert file.endswith("pipeline_errors.py")
+    assert "broken.yaml:3: tables.t.capture" in told
+    assert "Did you mean 'diff'?" in told
+
+
+def test_a_task_parses_its_own_pipeline_only(home: Path) -> None:
+    """Where Airflow says which DAG it wants, no other is built, and no broken file matters."""
+    (home / "other.yaml").write_text("source: a\ntarget: b\ntables: {t: {capture: diff}}\n")
+    (home / "renamed.yaml").write_text(
+        "pipeline: odd\nsource: a\ntarget: b\ntables: {u: {capture: diff}}\n"
+    )
+    for name in ("naviglio_other", "naviglio_odd"):
+        found = parse(home, _AIRFLOW_PARSING_CONTEXT_DAG_ID=name)
+        assert (list(found["dags"]), found["errors"]) == ([name], {})
+
+
+def test_many_groups_become_lanes(home: Path) -> None:
+    """Beyond twenty groups a step is a task for each lane, not for each group."""
+    tables = ", ".join(f"t{n}: {{capture: diff}}" for n in range(50))
+    (home / "many.yaml").write_text(f"source: a\ntarget: b\nlanes: 3\ntables: {{{tables}}}\n")
+    tasks = parse(home)["dags"]["naviglio_many"]
+    assert len(tasks) == 9
+    assert {task.partition(".")[0] for task in tasks} == {"lane_1", "lane_2", "lane_3"}
+
+
+def test_the_documented_dag_parses(home: Path) -> None:
+    """What docs/airflow.md shows is a DAG of five tasks."""
+    text = (ROOT / "docs" / "airflow.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    (home / "dags").mkdir()
+    (home / "dags" / "nightly.py").write_text(code)
+    found = parse(home, dags=home / "dags")
+    assert found["errors"] == {}
+    assert found["dags"] == {"flights_nightly": ["apply", "capture", "keep", "load", "prove"]}
