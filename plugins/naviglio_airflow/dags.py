@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, CronPartitionTimetable, Param, TaskGroup
+from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup
+from airflow.sdk.bases.timetable import BaseTimetable
 
 from naviglio.model import Pipeline, TableSpec
 from naviglio_airflow.names import dag_id_of
@@ -33,11 +34,7 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
         dag_id_of(pipeline.name),
         description=pipeline.description or None,
         doc_md=doc_of(pipeline),
-        schedule=CronPartitionTimetable(
-            runs.cron, timezone=pipeline.time_zone, run_offset=-1, key_format="%Y-%m-%d"
-        )
-        if runs.cron
-        else None,
+        schedule=_schedule(pipeline),
         catchup=False,
         max_active_runs=runs.most_at_once,
         tags=["naviglio", *runs.tags],
@@ -93,6 +90,15 @@ def _lanes(pipeline: Pipeline) -> Iterator[tuple[str, Sequence[str]]]:
         return
     for lane in range(pipeline.runs.lanes):
         yield f"lane_{lane + 1}", names[lane :: pipeline.runs.lanes]
+
+
+def _schedule(pipeline: Pipeline) -> BaseTimetable:
+    """Return the days' timetable; without a schedule one that still takes a partition key."""
+    if not pipeline.runs.cron:
+        return PartitionedAtRuntime()
+    return CronPartitionTimetable(
+        pipeline.runs.cron, timezone=pipeline.time_zone, run_offset=-1, key_format="%Y-%m-%d"
+    )
 
 
 def _form(pipeline: Pipeline) -> dict[str, Param]:
