@@ -31,7 +31,7 @@ Note: Spark transforms need Java 17 or newer; all else works without it. Install
 endef
 export JAVA_MISSING
 
-.PHONY: help setup demo test check chaos bench start stop lock clean
+.PHONY: help setup demo test check chaos bench start stop airflow lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +60,11 @@ bench: $(READY) $(BENCH_READY) ## Measure speed and memory (docs/benchmarks.md)
 start: $(READY) ## Start the embedded server
 	@$(BIN)/naviglio start
 
-stop: $(READY) ## Stop the embedded server
+airflow: $(READY) ## Start an Airflow of this checkout over the embedded server
+	@$(BIN)/naviglio airflow start
+
+stop: $(READY) ## Stop Airflow, then the embedded server
+	@$(BIN)/naviglio airflow stop
 	@$(BIN)/naviglio stop
 
 lock: $(READY) ## Resolve the dependencies anew into both lock files

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from naviglio import __version__
-from naviglio.cli import demo, look, server, work
+from naviglio.cli import airflow, demo, look, server, work
 from naviglio.cli.answers import answering
 
 EXIT_CODES = (
@@ -51,6 +51,7 @@ for command in (
 ):
     app.command()(answering(command))
 app.add_typer(demo.app, name="demo")
+app.add_typer(airflow.app, name="airflow")
 
 
 def main() -> None:
