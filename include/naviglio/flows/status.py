@@ -57,6 +57,7 @@ class TableStatus:
     target_version: int | None
     loaded_at_utc: datetime | None
     gaps: tuple[str, ...]  # partitions that should be covered and are not, as ranges
+    ledger: LedgerRow | None  # the last load's, with its counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +187,7 @@ def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableSt
         target_version=row.version if row else None,
         loaded_at_utc=row.loaded_at_utc if row else None,
         gaps=ranges_of(gaps(final_windows(table, zone, covers), at.coverage if at else ()), zone),
+        ledger=row,
     )
 
 

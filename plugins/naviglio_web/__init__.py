@@ -1,0 +1,1 @@
+"""The page *Naviglio* in Airflow's UI."""

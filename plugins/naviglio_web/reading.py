@@ -1,0 +1,60 @@
+"""What the page asks of the flows."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from naviglio.config.home import Home
+from naviglio.config.pipeline import Folder, read_folder
+from naviglio.connections.connections import Connections
+from naviglio.errors import ConfigError
+from naviglio.flows.accept import accept, open_questions
+from naviglio.flows.history import History, history
+from naviglio.flows.site import Site, open_site
+from naviglio.flows.status import PipelineStatus, status
+from naviglio.model import Pipeline, Question
+
+LAST = 10
+
+
+def folder() -> Folder:
+    """Read the folder of pipelines; where there is none, there are no pipelines."""
+    path = Home.find(os.environ).pipelines
+    try:
+        return read_folder(path)
+    except ConfigError as error:
+        return Folder(paths={}, errors={path: error}) if path.exists() else _nothing()
+
+
+def status_of(pipeline: Pipeline) -> PipelineStatus:
+    """Tell how far the pipeline is."""
+    with _site(pipeline) as site:
+        return status(site)
+
+
+def history_of(pipeline: Pipeline, table: str) -> History:
+    """Return the last batches of a table; KeyError when the pipeline has no such table."""
+    group, spec = {t.name: (g, t) for g in pipeline.groups for t in g.tables}[table]
+    with _site(pipeline) as site:
+        return history(site, group, spec, LAST)
+
+
+def answer(pipeline: Pipeline, asked: Question) -> bool:
+    """Accept a question if it is still open as it was seen."""
+    with _site(pipeline) as site:
+        for group in site.pipeline.groups:
+            if asked in open_questions(site, group):
+                accept(site, group, [asked])
+                return True
+    return False
+
+
+@contextmanager
+def _site(pipeline: Pipeline) -> Iterator[Site]:
+    home = Home.find(os.environ)
+    with open_site(pipeline, home, Connections(os.environ, home.connections)) as site:
+        yield site
+
+
+def _nothing() -> Folder:
+    return Folder(paths={}, errors={})
