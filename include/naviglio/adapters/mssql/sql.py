@@ -50,12 +50,7 @@ def literal(value: Value) -> str:
             return _text(value)
         case bytes():
             return f"0x{value.hex()}"
-        case bool():
-            return cast(str(int(value)), "bit")
-        case int():
-            small = str(value) if value >= 0 else f"({value})"
-            return small if value in _INT else cast(str(value), "bigint")
-        case float() | Decimal():
+        case int() | float() | Decimal():
             return _number(value)
         case _:
             return _moment_or_id(value)
@@ -86,10 +81,21 @@ def _text(value: str) -> str:
 
 
 def _number(value: float | Decimal) -> str:
-    if not math.isfinite(value):
-        raise ValueError(f"SQL Server has no {value}.")
-    if isinstance(value, float):
-        return cast(repr(value), "float(53)")
+    match value:
+        case bool():
+            return cast(str(int(value)), "bit")
+        case int():
+            small = str(value) if value >= 0 else f"({value})"
+            return small if value in _INT else cast(str(value), "bigint")
+        case _ if not math.isfinite(value):
+            raise ValueError(f"SQL Server has no {value}.")
+        case float():
+            return cast(repr(value), "float(53)")
+        case _:
+            return _decimal(value)
+
+
+def _decimal(value: Decimal) -> str:
     _, digits, exponent = value.as_tuple()
     scale = max(0, -int(exponent))
     precision = max(len(digits) + max(0, int(exponent)), scale, 1)
