@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pyarrow as pa
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random,
+    wait_random_exponential,
+)
 
-from naviglio.errors import ConfigError, LostRaceError
+from naviglio.errors import ConfigError, ContentionError, LostRaceError
 from naviglio.model import LedgerRow, LoadCounts, TableSpec
 from naviglio.points import reach
-from naviglio.ports import Feed, Target
+from naviglio.ports import Feed, Staging, Target
 
 _TRIES = 6
+_BACKOFF_S, _LONGEST_WAIT_S = 0.1, 5.0  # between merges of one staging
 
 
 def catch_up(
@@ -26,7 +34,8 @@ def catch_up(
     """Load everything after the ledger's own version; return the new row, None if up to date.
 
     Raises ConfigError where another pipeline owns the target, DataError where a row does not fit,
-    LostRaceError when other loads keep winning; nothing is half done in any case.
+    LostRaceError when other loads keep winning, ContentionError when the server keeps ending this
+    one for others; nothing is half done in any case.
     """
     for attempt in Retrying(
         retry=retry_if_exception_type(LostRaceError),
@@ -62,23 +71,48 @@ def _catch_up_once(
     if whole or batches.any:
         staging = target.stage(attempt, feed.schema, iter(batches), whole=whole)
     reach("load: after staging")
+    for again in Retrying(
+        retry=retry_if_exception_type(ContentionError),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_random_exponential(multiplier=_BACKOFF_S, max=_LONGEST_WAIT_S),
+        reraise=True,
+    ):
+        with again:
+            row = _commit(target, pipeline, spec, _Load(attempt, before, feed, staging))
+    reach("load: after commit")
+    return row
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What was staged, and from which ledger row it was computed."""
+
+    attempt: str
+    before: LedgerRow | None
+    feed: Feed
+    staging: Staging | None  # None: there is nothing to merge
+
+
+def _commit(target: Target, pipeline: str, spec: TableSpec, load: _Load) -> LedgerRow:
+    """Lock, compare, merge and record in one transaction, which may be repeated as a whole."""
+    name, feed = str(spec.target), load.feed
     with target.begin() as transaction:
-        if transaction.lock(spec.target) != before:
+        if transaction.lock(spec.target) != load.before:
             raise LostRaceError(
                 f"target {name!r} was loaded by another worker meanwhile; nothing was merged."
             )
         counts = LoadCounts()
-        if staging is not None:
-            counts = transaction.merge(spec.target, feed.schema, staging)
+        if load.staging is not None:
+            counts = transaction.merge(spec.target, feed.schema, load.staging)
         row = LedgerRow(
             target=name, pipeline=pipeline, table=spec.name, landing=feed.landing,
-            lake_table=feed.lake_table, version=feed.version, batch=feed.batch, attempt=attempt,
-            loaded_at_utc=datetime.now(UTC), why_whole=feed.why_whole, inserted=counts.inserted,
-            updated=counts.updated, deleted=counts.deleted, unchanged=counts.unchanged,
+            lake_table=feed.lake_table, version=feed.version, batch=feed.batch,
+            attempt=load.attempt, loaded_at_utc=datetime.now(UTC), why_whole=feed.why_whole,
+            inserted=counts.inserted, updated=counts.updated, deleted=counts.deleted,
+            unchanged=counts.unchanged,
         )  # fmt: skip
         transaction.record(row)
         reach("load: before commit")
-    reach("load: after commit")
     return row
 
 

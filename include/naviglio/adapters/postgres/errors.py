@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 import psycopg
 
-from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
+from naviglio.errors import ConfigError, ContentionError, DataError, NaviglioError, RetryableError
 
 # SQLSTATEs and their classes
 _RETRY = (  # away, deadlock, serialization, lock timeout, cancelled, crowded
     "08", "40", "25P03", "25P04", "53300", "55P03", "55006", "57014", "57P01", "57P02", "57P03",
     "57P05",
 )  # fmt: skip
+_CONTENTION = ("40P01", "40001", "55P03")  # deadlock, serialization, lock timeout
 _CONFIGURE = ("28", "3D000", "42501", "57P04")  # login, database, right
 _DATA = ("21000", "22", "23", "44")
 _WITH_VALUES = ("22", "P0")  # primary messages that may hold a row's values
@@ -42,7 +43,8 @@ def translate(error: psycopg.Error, where: str, owner: type[NaviglioError]) -> N
     if state is None:
         return _without_state(error, where, owner)
     if state.startswith(_RETRY):
-        return RetryableError(f"{where}: {said(error)}. Trying again is enough.")
+        kind = ContentionError if state in _CONTENTION else RetryableError
+        return kind(f"{where}: {said(error)}. Trying again is enough.")
     if state.startswith(_CONFIGURE):
         return ConfigError(f"{where}: {said(error)}. Grant the right or correct the connection.")
     if state.startswith(_DATA):
