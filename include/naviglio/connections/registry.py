@@ -12,6 +12,7 @@ from naviglio.errors import ConfigError
 from naviglio.ports import Source, Target
 
 ADAPTERS = {
+    "mssql": "naviglio.adapters.mssql",
     "postgresql": "naviglio.adapters.postgres",
     "postgres": "naviglio.adapters.postgres",
 }

@@ -75,6 +75,8 @@ _KNOWN = (
     _Known(2628, r"would be truncated in table .*, column '(?P<column>.*?)'\. Truncated",
            DataError, "the value is too long"),
     _Known(8152, r"String or binary data would be truncated", DataError, "a value is too long"),
+    _Known(1946, r"The index entry of length .* exceeds the maximum length", DataError,
+           "a key is too long for its index"),
     _Known(8672, r"UPDATE or DELETE the same row more than once", DataError,
            "two staged rows have one key"),
     _Known(8115, r"Arithmetic overflow error converting", DataError, "a number is out of range"),
@@ -94,7 +96,9 @@ _KNOWN = (
     _Known(1105, r"Could not allocate (a new page|space)", None),
     _Known(9002, r"The transaction log for database .* is full", None),
     # the network, in the driver's words
-    _Known(-1, r"certificate|SSL Provider|SSL routines|TLS handshake", ConfigError),
+    _Known(-1, r"Failed to load the driver", ConfigError,
+           "the driver can't be loaded: a library is missing, often libltdl7 or libgssapi-krb5-2"),
+    _Known(-1, r"SSL Provider|SSL routines|TLS handshake|certificate (verify|chain)", ConfigError),
     _Known(-1, r"TCP Provider|Named Pipes Provider|Communication link failure|connection is broken"
            r"|Unable to (complete login|establish)|Login timeout expired|Connection reset"
            r"|connection has been closed|Connection refused|Connection(Error| error)|Broken pipe"

@@ -122,7 +122,7 @@ def hold(connection: Connection, name: str, wait_s: float) -> None:
     take(connection, name, owner="Session", wait_s=wait_s)
 
 
-def is_free(connection: Connection, name: str) -> bool:
+def try_hold(connection: Connection, name: str) -> bool:
     """Take the lock on a name if nobody has it, and hold it; False when another session does."""
     return _taken(connection, name, owner="Session", wait_s=0) >= 0
 

@@ -80,12 +80,7 @@ def fill(
     try:
         stream = Stream(batches, schema, whole=whole)
         _copy(connection, name, stream)
-        stored = fetch(connection, figures_query(name, stream.schema))[0]
-        if differing := differences(stream.tally.figures, stored, stream.schema):
-            raise RetryableError(
-                f"staging {name}: {stream.tally.rows} rows were sent, the server has {stored[0]}; "
-                f"the checksum differs in {', '.join(differing)}. Nothing was loaded."
-            )
+        _prove(connection, name, stream)
     except BaseException:
         with suppress(mssql_python.Error):
             _run(connection, drop_staging(name))
@@ -100,7 +95,7 @@ def sweep(connection: Connection, mine: Collection[str] = ()) -> None:
     """Drop the staging tables of dead attempts; `mine` are alive in this very session."""
     for (table,) in fetch(connection, STAGINGS, SCHEMA):
         attempt = table.removeprefix(_PREFIX)
-        if attempt in mine or not ledger.is_free(connection, lock_name(attempt)):
+        if attempt in mine or not ledger.try_hold(connection, lock_name(attempt)):
             continue
         try:
             _run(connection, drop_staging(staging_table(attempt)))
@@ -181,6 +176,16 @@ def _copy(connection: Connection, name: str, stream: Stream) -> None:
         raise stream.error or _refusal(error, name) from None
     finally:
         cursor.close()
+
+
+def _prove(connection: Connection, name: str, stream: Stream) -> None:
+    """Compare what the server has with what was sent."""
+    stored = fetch(connection, figures_query(name, stream.schema))[0]
+    if differing := differences(stream.tally.figures, stored, stream.schema):
+        raise RetryableError(
+            f"staging {name}: {stream.tally.rows} rows were sent, the server has {stored[0]}; "
+            f"the checksum differs in {', '.join(differing)}. Nothing was loaded."
+        )
 
 
 def _refusal(error: BaseException, name: str) -> Exception:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,7 +29,7 @@ class Tally:
 
     schema: pa.Schema
     rows: int = 0
-    _found: list[list[int | Decimal | float | None]] = field(default_factory=list)
+    _found: list[list[Any]] = field(default_factory=list)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count a batch of the schema."""
@@ -76,7 +77,7 @@ def _expressions(column: str, type_: pa.DataType) -> tuple[str, str]:
     return f"SUM(CAST({measure} AS decimal(38,0)))", "NULL"
 
 
-def _add(found: list[int | Decimal | float | None], array: pa.Array) -> None:
+def _add(found: list[Any], array: pa.Array) -> None:
     values = len(array) - array.null_count
     if not values:
         return
