@@ -50,10 +50,7 @@ def create_ledger() -> str:
     defined = ", ".join(
         f"{quote(name)} {_TYPES.get(name, 'nvarchar(max)')} NOT NULL" for name in _NAMES
     )
-    return (
-        f"CREATE TABLE {LEDGER} ({defined},"
-        " CONSTRAINT [pk_naviglio_ledger] PRIMARY KEY CLUSTERED ([target]))"
-    )
+    return f"CREATE TABLE {LEDGER} ({defined}, PRIMARY KEY ([target]))"
 
 
 def create_schema(name: str) -> str:

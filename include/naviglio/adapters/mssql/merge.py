@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from naviglio.adapters.mssql.ddl import Spelled, defined, is_own
+from naviglio.adapters.mssql.ddl import Spelled, defined, is_own, staged_type
 from naviglio.adapters.mssql.fit import MADE_BY, PROPERTY, FoundColumn
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, columns, literal, quote, table
 from naviglio.adapters.mssql.staging import staged_names
@@ -65,7 +65,7 @@ def create_target(target: TableName, schema: TableSchema) -> str:
         f"{quote(c.name)} {defined(c, key=c.name in schema.key)}" for c in schema.columns
     )
     key = columns(schema.key)
-    return f"CREATE TABLE {table(target)} ({listed}, PRIMARY KEY CLUSTERED ({key}))"
+    return f"CREATE TABLE {table(target)} ({listed}, PRIMARY KEY ({key}))"
 
 
 def mark_target(target: TableName) -> str:
@@ -111,7 +111,7 @@ def carried(merge: Merge, column: str) -> str:
 def value(merge: Merge, column: Column) -> str:
     """Return the expression of a staged value in the type and collation of its target column."""
     found = merge.found[column.name]
-    plain = _cast(carried(merge, column.name), found)
+    plain = _cast(column, found, carried(merge, column.name))
     if not _may_be_beyond(merge, column):
         return plain
     told = _beyond(merge, column)
@@ -234,7 +234,7 @@ def merge_statement(merge: Merge) -> str:
     if not merge.whole:
         parts.append(f"WHEN MATCHED AND s.{quote(OP)} = {literal(DELETE)} THEN DELETE")
     if changing := _changing(merge):
-        new = ", ".join(f"t.{quote(n)} = s.{quote(n)}" for n in changing)
+        new = ", ".join(f"{quote(n)} = s.{quote(n)}" for n in changing)
         parts.append(
             f"WHEN MATCHED AND EXISTS (SELECT {_bytes('s', merge, changing)} EXCEPT"
             f" SELECT {_bytes('t', merge, changing)}) THEN UPDATE SET {new}"
@@ -304,10 +304,14 @@ def _changed(text: str, found: FoundColumn) -> str:
     return " OR ".join(f"({one})" for one in conditions)
 
 
-def _cast(sent: str, found: FoundColumn) -> str:
+def _cast(column: Column, found: FoundColumn, sent: str) -> str:
+    """Return the cast of a staged value: of a delete, which nobody looked at, it may not fail."""
     if Spelled.of(found.spelled).name in _TEXTS:
         return f"CAST({sent} {_collate(found)} AS {found.spelled})"
-    return f"CAST({sent} AS {found.spelled})"
+    if column.carrier == "string":
+        return f"TRY_CAST({sent} AS {found.spelled})"
+    same = staged_type(column) == found.spelled
+    return sent if same else f"CAST({sent} AS {found.spelled})"
 
 
 def _collate(found: FoundColumn) -> str:

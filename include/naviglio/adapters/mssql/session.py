@@ -34,6 +34,8 @@ _KEYWORDS = {
 }
 _TIMEOUTS = {"login_timeout": LOGIN_TIMEOUT_S, "lock_timeout": LOCK_TIMEOUT_S,
              "statement_timeout": 0}  # fmt: skip
+_ANSI = ("ANSI_NULLS", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "CONCAT_NULL_YIELDS_NULL",
+         "QUOTED_IDENTIFIER")  # fmt: skip
 _SCHEMES = ("mssql", "sqlserver")
 
 
@@ -110,8 +112,7 @@ def settings(lock_wait_s: float) -> tuple[str, ...]:
         "SET DATEFORMAT ymd",
         "SET XACT_ABORT ON",  # any error ends the whole transaction
         f"SET LOCK_TIMEOUT {round(lock_wait_s * 1000) or -1}",
-        "SET ANSI_NULLS, ANSI_PADDING, ANSI_WARNINGS, ARITHABORT, CONCAT_NULL_YIELDS_NULL,"
-        " QUOTED_IDENTIFIER ON",
+        *(f"SET {option} ON" for option in _ANSI),
         "SET NUMERIC_ROUNDABORT OFF",
         "SET TEXTSIZE -1",
         "SET IMPLICIT_TRANSACTIONS OFF",
