@@ -97,12 +97,11 @@ def where_taken(merge: sql.Merge, names: Sequence[str]) -> str:
         f"(o.{quote(n)} = s.{quote(n)} OR (o.{quote(n)} IS NULL AND s.{quote(n)} IS NULL))"
         for n in names
     )
-    listed = f"{sql.staged(merge, alive=True)}"
-    other = f"(SELECT 1 FROM {{}} AS o WHERE {same} AND NOT ({key}))"
-    return _first(
-        merge,
-        f"EXISTS {other.format(f'({listed})')} OR EXISTS {other.format(table(merge.target))}",
+    others = (f"({sql.staged(merge, alive=True)})", table(merge.target))
+    exist = (
+        f"EXISTS (SELECT 1 FROM {other} AS o WHERE {same} AND NOT ({key}))" for other in others
     )
+    return _first(merge, " OR ".join(exist))
 
 
 def _first(merge: sql.Merge, condition: str) -> str:

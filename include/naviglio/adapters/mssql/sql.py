@@ -62,7 +62,12 @@ def cast(text: str, type_: str) -> str:
 
 
 def table(name: TableName) -> str:
-    """Return a table's quoted, qualified name."""
+    """Return a table's quoted, qualified name; ConfigError for that of a temporary table."""
+    if name.table.startswith("#"):
+        raise ConfigError(
+            f"{str(name)!r} can't be a table: SQL Server takes a `#` at its begin for a temporary "
+            "one, which goes with its session. Choose another name."
+        )
     return f"{quote(name.schema or DEFAULT_SCHEMA)}.{quote(name.table)}"
 
 

@@ -193,7 +193,7 @@ def _refusal(error: BaseException, name: str) -> Exception:
     where = f"staging {name}, bulk copy"
     if isinstance(error, mssql_python.Error) or number_of(error) is not None:
         return translate(error, where, TargetError)
-    told = re.sub(r"'[^']*'|\"[^\"]*\"", "...", said(error))
+    told = re.split(r"['\"`\d]", said(error))[0].strip(" :,.=")  # what follows may be a value
     return TargetError(f"{where}: {type(error).__name__}: {told}.")
 
 

@@ -51,6 +51,12 @@ def test_what_can_be_no_name(name: str) -> None:
     assert quote("😀" * 64)
 
 
+def test_a_temporary_table_is_no_target() -> None:
+    """It would go with its session, rows and all."""
+    with pytest.raises(ConfigError, match="temporary"):
+        table(TableName(schema="dbo", table="#t"))
+
+
 @given(TEXTS)
 def test_a_text_stays_a_text(text: str) -> None:
     """All quotes within are doubled; nothing continues a line or ends the statement."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +86,7 @@ def test_the_server_is_asked_for_the_same() -> None:
         " FROM [naviglio].[s_1] AS s"
     )
     (tree,) = parsed(query)
+    assert isinstance(tree, sqlglot.exp.Select)
     assert len(tree.selects) == 1 + 3 * len(schema)
 
 
