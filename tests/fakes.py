@@ -240,6 +240,7 @@ class FakeTransaction:
     target: FakeTarget
     rows: dict[int, Row]
     ledger: dict[str, LedgerRow]
+    merged: list[str] = field(default_factory=list)  # stagings that go with the commit
 
     def lock(self, target: TableName) -> LedgerRow | None:
         """Wait for the lock at a point, so that a test's scheduler goes on with others."""
@@ -255,7 +256,8 @@ class FakeTransaction:
 
     def merge(self, target: TableName, schema: TableSchema, staging: Staging) -> LoadCounts:
         """Make the rows equal to the staged ones, or apply the staged changes."""
-        staged = self.target.staged.pop(staging.name)
+        staged = self.target.staged[staging.name]
+        self.merged.append(staging.name)
         gone = {row["id"] for row in staged if row.get(OP) == DELETE}
         new = {row["id"]: _plain(row) for row in staged if row.get(OP) != DELETE}
         if staging.whole:
@@ -280,6 +282,8 @@ class FakeTransaction:
         if self.target.owner is not self:
             raise ConnectionError("the session is gone")
         self.target.rows, self.target.rows_ledger = self.rows, self.ledger
+        for name in self.merged:
+            del self.target.staged[name]
 
 
 def _full(row: Row) -> Row:

@@ -1,0 +1,307 @@
+"""SQL Server as a target, on the server that NAVIGLIO_TEST_MSSQL names.
+
+Its login needs a database of its own to play in: CREATE TABLE, CREATE SCHEMA and ALTER on what it
+makes. Nothing outside the schemas `naviglio`, `made` and `s ...` is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import mssql_python
+import pytest
+
+from naviglio.adapters.mssql import ledger
+from naviglio.adapters.mssql.session import connect
+from naviglio.adapters.mssql.sql import table
+from naviglio.adapters.mssql.staging import staging_table
+from naviglio.adapters.mssql.target import MssqlTarget
+from naviglio.errors import DataError, RetryableError
+from naviglio.model import BEYOND, Column, Kind, LoadCounts, TableName, TableSchema
+from naviglio.ports import Target
+from tests.contract.target import ID, NAME, PEOPLE, Row, TargetContract, batches, load, person
+
+VARIABLE = "NAVIGLIO_TEST_MSSQL"
+URL = os.environ.get(VARIABLE, "")
+
+pytestmark = pytest.mark.skipif(
+    not URL, reason=f"{VARIABLE} is not set: it is the mssql:// URL of a server to test against"
+)
+
+
+def column(name: str, kind: Kind, carrier: str = "string", **more: Any) -> Column:
+    """Return a column."""
+    return Column(**{"name": name, "kind": kind, "carrier": carrier, "source_type": "", **more})
+
+
+class TestMssqlTarget(TargetContract):
+    """The contract, and what only SQL Server has."""
+
+    beyond = "2.50"  # it has no NaN
+
+    outside: mssql_python.Connection
+
+    @pytest.fixture(autouse=True)
+    def _outside(self) -> Iterator[None]:
+        self.outside = connect(URL)
+        with contextlib.suppress(mssql_python.Error):
+            self.outside.execute(ledger.create_schema("made"))
+        yield
+        self.outside.close()
+
+    def open(self) -> Target:
+        """Open the target once more."""
+        return MssqlTarget(URL)
+
+    def stored(self, name: TableName) -> list[Row] | None:
+        """Return the rows of a table, by its first column; None when it is absent."""
+        if self.ask("SELECT OBJECT_ID(?, N'U')", table(name)) == [(None,)]:
+            return None
+        with self.outside.execute(f"SELECT * FROM {table(name)} ORDER BY 1") as cursor:
+            names = [one[0] for one in cursor.description]
+            return [dict(zip(names, map(_plain, row), strict=True)) for row in cursor.fetchall()]
+
+    def make(self, name: TableName, *, amount: str, unique: bool) -> None:
+        """Create a table for PEOPLE by hand, with this type of `amount`, with or without a key."""
+        self.run(
+            f"CREATE TABLE {table(name)} ([id] bigint NOT NULL{' UNIQUE' if unique else ''},"
+            f" [name] nvarchar(max), [amount] {amount}, [seen] datetimeoffset(6))"
+        )
+
+    def ask(self, query: str, *bound: object) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        with self.outside.execute(query, *bound) as cursor:
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def run(self, statement: str) -> None:
+        """Run a statement."""
+        self.outside.execute(statement).close()
+
+    # --- types -----------------------------------------------------------------------------------
+
+    def test_every_kind_comes_through(self, target: Target, name: TableName) -> None:
+        """Each carrier becomes the value that it carries, by whatever way it is loaded."""
+        kinds: list[tuple[Column, Any, str]] = [
+            (column("i2", "int16", "int16"), -(2**15), "-32768"),
+            (column("tiny", "int16", "int16", source_type="tinyint"), 255, "255"),
+            (column("i4", "int32", "int32"), 2**31 - 1, "2147483647"),
+            (column("i8", "int64", "int64"), -(2**63), "-9223372036854775808"),
+            (column("b", "bool", "bool"), False, "0"),
+            (
+                column("d", "decimal", "decimal128(38, 10)", precision=38, scale=10),
+                Decimal("-1234567890123456789012345678.0123456789"),
+                "-1234567890123456789012345678.0123456789",
+            ),
+            (column("n", "number"), "1.5", "1.500000000000000000"),
+            (column("t", "text"), "é€😀\n\t\r\\'\"", "é€😀\n\t\r\\'\""),
+            (column("pad", "text", length=3), "😀😀 ", "😀😀 "),
+            (column("empty", "text"), "", ""),
+            (column("tm", "time", precision=6), "23:59:59.999999", "23:59:59.999999"),
+            (
+                column("ts", "timestamp", "timestamp[us]"),
+                datetime(1, 1, 1, 0, 0, 0, 1),  # noqa: DTZ001
+                "0001-01-01 00:00:00.000001",
+            ),
+            (
+                column("tz", "timestamptz", "timestamp[us, tz=UTC]"),
+                datetime(9999, 12, 31, 23, 59, 59, 999999, UTC),
+                "9999-12-31 23:59:59.999999 +00:00",
+            ),
+            (column("u", "uuid"), "0" * 8 + "-0000-0000-0000-" + "a" * 12,
+             "00000000-0000-0000-0000-AAAAAAAAAAAA"),
+            (column("j", "json"), '{"b" : 1, "b":2}', '{"b" : 1, "b":2}'),
+        ]  # fmt: skip
+        schema = TableSchema(columns=(ID, *(one for one, _, _ in kinds)), key=("id",))
+        row: Row = {"id": 1, **{one.name: given for one, given, _ in kinds}}
+        listed = ", ".join(f"CONVERT(nvarchar(max), [{one.name}], 121)" for one, _, _ in kinds)
+
+        for whole in (True, False):
+            load(target, name, [row], schema=schema, whole=whole)
+            assert self.ask(f"SELECT {listed} FROM {table(name)}") == [
+                tuple(text for _, _, text in kinds)
+            ]
+
+    def test_bytes_and_floats_keep_every_bit(self, target: Target, name: TableName) -> None:
+        """Zeros at the end, the smallest and the negative zero."""
+        schema = TableSchema(
+            columns=(ID, column("v", "bytes", "binary"), column("f", "float64", "double")),
+            key=("id",),
+        )
+        rows: list[Row] = [
+            {"id": 1, "v": b"\1", "f": 0.0}, {"id": 2, "v": b"", "f": 5e-324},
+            {"id": 3, "v": None, "f": 1.7976931348623157e308},
+        ]  # fmt: skip
+        load(target, name, rows, schema=schema)
+        assert load(target, name, rows, schema=schema) == LoadCounts(unchanged=3)
+
+        for change in ({"v": b"\1\0", "f": 0.0}, {"v": b"\1\0", "f": -0.0}):
+            counts = load(target, name, [{"id": 1, **change}], schema=schema)
+            assert counts == LoadCounts(updated=1)
+
+    @pytest.mark.parametrize(
+        ("kind", "carrier", "told"),
+        [("decimal", "decimal128(4, 2)", "NaN"), ("decimal", "decimal128(4, 2)", "1.239"),
+         ("timestamptz", "timestamp[us, tz=UTC]", "infinity"),
+         ("timestamp", "timestamp[us]", "4714-11-24 00:00:00 BC"),
+         ("timestamp", "timestamp[us]", "2013-01-07 12:00:00.1234567")],
+    )  # fmt: skip
+    def test_what_has_no_image_is_refused_by_name(
+        self, target: Target, name: TableName, kind: Kind, carrier: str, told: str
+    ) -> None:
+        """Column and key are named, the value is not; nothing is rounded."""
+        value = column("v", kind, carrier, precision=4 if kind == "decimal" else 6, scale=2)
+        schema = TableSchema(columns=(ID, value), key=("id",))
+        rows: list[Row] = [{"id": 1}, {"id": 2, BEYOND: f'{{"v": "{told}"}}'}]
+        with pytest.raises(DataError, match=r"column 'v'.*beyond.*key \(id=2\)") as caught:
+            load(target, name, rows, schema=schema)
+        assert told not in str(caught.value)
+        assert self.stored(name) is None
+
+    def test_a_value_beyond_its_carrier_comes_through(
+        self, target: Target, name: TableName
+    ) -> None:
+        """A tenth of a microsecond, which Arrow's carrier has not."""
+        at = column("at", "timestamp", "timestamp[us]", source_type="datetime2(7)", precision=7)
+        schema = TableSchema(columns=(ID, at), key=("id",))
+        row: Row = {"id": 1, BEYOND: '{"at": "2013-01-07 12:00:00.1234567"}'}
+        for whole in (True, False):
+            load(target, name, [row], schema=schema, whole=whole)
+        assert self.ask(f"SELECT CONVERT(varchar(40), [at], 121) FROM {table(name)}") == [
+            ("2013-01-07 12:00:00.1234567",)
+        ]
+
+    # --- keys ------------------------------------------------------------------------------------
+
+    def named(self, name: TableName, collation: str) -> TableSchema:
+        """Make a target whose key is a text of a collation; return its schema."""
+        self.run(
+            f"CREATE TABLE {table(name)} ([name] nvarchar(20) COLLATE {collation} NOT NULL"
+            " PRIMARY KEY, [amount] decimal(9,2))"
+        )
+        return TableSchema(columns=(NAME, PEOPLE.column("amount")), key=("name",))
+
+    def test_keys_are_one_where_the_target_says_so(self, target: Target, name: TableName) -> None:
+        """An upsert beats a delete that is spelled otherwise; the newer spelling stays."""
+        schema = self.named(name, "Latin1_General_CI_AS")
+        load(target, name, [{"name": "Ada", "amount": Decimal(1)}], schema=schema)
+
+        rows: list[Row] = [{"name": "ADA ", "_op": "delete"}, {"name": "ada", "amount": Decimal(1)}]
+        counts = load(target, name, rows, schema=schema)
+
+        assert counts == LoadCounts(updated=1)
+        assert self.stored(name) == [{"name": "ada", "amount": Decimal("1.00")}]
+        assert load(target, name, [{"name": "ADA", "_op": "delete"}], schema=schema).deleted == 1
+
+    def test_two_living_rows_of_one_key_are_named(self, target: Target, name: TableName) -> None:
+        """Both spellings, unless the target tells them apart."""
+        rows = [{"name": "Ada", "amount": Decimal(1)}, {"name": "ADA", "amount": Decimal(2)}]
+        schema = self.named(name, "Latin1_General_CI_AS")
+        with pytest.raises(DataError, match=r"\(name=(Ada|ADA)\) and \(name=(Ada|ADA)\)"):
+            load(target, name, rows, schema=schema)
+
+        other = replace(name, table=name.table + " bin")
+        schema = self.named(other, "Latin1_General_BIN2")
+        assert load(target, other, rows, schema=schema) == LoadCounts(inserted=2)
+
+    # --- what goes wrong -------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("constraint", "bad", "said"),
+        [
+            ("CONSTRAINT [ck {}] CHECK (amount < 100)", person(40, amount="100"),
+             r"error 547.*key \(id=40\)"),
+            ("CONSTRAINT [uq {}] UNIQUE (amount)", person(40, amount="1"),
+             r"error 2627.*key \(id=(40|2)\)"),
+        ],
+    )  # fmt: skip
+    def test_what_a_constraint_refuses(
+        self, target: Target, name: TableName, constraint: str, bad: Row, said: str
+    ) -> None:
+        """The constraint of an adopted table is named, and the key of the row."""
+        self.make(name, amount="numeric(9,2)", unique=True)
+        self.run(f"ALTER TABLE {table(name)} ADD {constraint.format(name.table)}")
+        load(target, name, [person(1, amount="50"), person(2, amount="1")])
+
+        many = [person(n, f"n{n}", f"{n}.1") for n in range(3, 30)]
+        with pytest.raises(DataError, match=said):
+            load(target, name, [*many, bad])
+
+        assert len(self.stored(name) or []) == 2
+
+    def test_waiting_for_a_lock_ends(self, name: TableName) -> None:
+        """A load never waits for ever for another's."""
+        first, second = self.open(), MssqlTarget(URL, lock_wait_s=0.1)
+        with first.begin() as holder:
+            holder.lock(name)
+            with pytest.raises(RetryableError, match="no lock within"), second.begin() as waiter:
+                waiter.lock(name)
+        first.close()
+        second.close()
+
+    def test_a_lost_session_leaves_nothing_half_done(self, name: TableName) -> None:
+        """The session is killed after the merge and before the commit (needs ALTER ANY CONNECTION).
+
+        A staging table whose session is gone is never merged: it may have been dropped by now.
+        """
+        worker = MssqlTarget(URL)
+        load(worker, name, [person(1)])
+        rows = batches(PEOPLE, [person(2)], whole=False)
+        staging = worker.stage(uuid.uuid4().hex[:16], PEOPLE, rows, whole=False)
+        with worker._session() as connection:
+            ((session,),) = connection.execute("SELECT @@SPID").fetchall()
+        with pytest.raises(RetryableError), worker.begin() as transaction:
+            transaction.lock(name)
+            transaction.merge(name, PEOPLE, staging)
+            self.run(f"KILL {int(session)}")
+        assert [row["id"] for row in self.stored(name) or []] == [1]
+
+        with pytest.raises(RetryableError, match="stage again"), worker.begin() as transaction:
+            transaction.merge(name, PEOPLE, staging)
+        assert load(worker, name, [person(2)]) == LoadCounts(inserted=1)
+        worker.close()
+
+    def test_staging_of_the_dead_is_dropped_and_of_the_living_kept(self, target: Target) -> None:
+        """Whoever closes clears what others left, and only that."""
+        living, dead = (uuid.uuid4().hex[:16] for _ in range(2))
+        target.stage(living, PEOPLE, batches(PEOPLE, [person(1)], whole=True), whole=True)
+        self.run(f"SELECT 1 AS [c1] INTO {staging_table(dead)}")
+        other = self.open()
+        other.ledger()
+        other.close()
+        assert [self.ask("SELECT OBJECT_ID(?)", staging_table(a)) == [(None,)]
+                for a in (living, dead)] == [False, True]  # fmt: skip
+
+    def test_the_ledger_is_made_once_by_many(self) -> None:
+        """Loads of several targets may begin at once."""
+        errors: list[Exception] = []
+
+        def one(number: int) -> None:
+            worker = self.open()
+            try:
+                made = TableName(schema="made", table=f"t{number} {uuid.uuid4().hex[:8]}")
+                load(worker, made, [person(1)])
+            except Exception as error:  # noqa: BLE001 - told to the test
+                errors.append(error)
+            finally:
+                worker.close()
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+
+
+def _plain(value: Any) -> Any:
+    """Return times in UTC, as the contract compares them."""
+    aware = isinstance(value, datetime) and value.tzinfo is not None
+    return value.astimezone(UTC) if aware else value
