@@ -12,9 +12,9 @@ from naviglio.errors import ConfigError
 from naviglio.ports import Source, Target
 
 ADAPTERS = {
-    "mssql": "naviglio.adapters.mssql",
     "postgresql": "naviglio.adapters.postgres",
     "postgres": "naviglio.adapters.postgres",
+    "mssql": "naviglio.adapters.mssql",
 }
 
 

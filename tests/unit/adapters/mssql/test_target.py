@@ -12,7 +12,7 @@ import mssql_python
 import pytest
 from mssql_python import Connection
 
-from naviglio.adapters.mssql import fit, ledger, staging
+from naviglio.adapters.mssql import fit, ledger, open_source, open_target, staging
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql import target as module
 from naviglio.adapters.mssql.target import MssqlTarget
@@ -82,6 +82,13 @@ def load(target: MssqlTarget, staged: Staging = STAGED) -> LoadCounts:
         counts = transaction.merge(NAME, PEOPLE, staged)
         transaction.record(ledger_row(NAME))
     return counts
+
+
+def test_it_is_a_target_only() -> None:
+    """Whoever reads from it is told so."""
+    with pytest.raises(ConfigError, match="target only"):
+        open_source("mssql://u:secret@h/d")
+    assert isinstance(open_target("mssql://u:secret@h/d"), MssqlTarget)
 
 
 def test_one_transaction(opened: Opened) -> None:
