@@ -71,15 +71,24 @@ def ensure(connection: Connection, wait_s: float) -> None:
     hold(connection, name, wait_s)
     try:
         if not exists(connection):
-            ensure_schema(connection, SCHEMA)
+            if not schema_exists(connection, SCHEMA):
+                connection.execute(create_schema(SCHEMA)).close()
             connection.execute(create_ledger()).close()
     finally:
         release(connection, name)
 
 
-def ensure_schema(connection: Connection, schema: str) -> None:
-    """Create a schema where it is absent."""
-    if fetch(connection, SCHEMA_EXISTS, schema) == [(None,)]:
+def schema_exists(connection: Connection, schema: str) -> bool:
+    """Tell whether there is a schema."""
+    return fetch(connection, SCHEMA_EXISTS, schema) != [(None,)]
+
+
+def ensure_schema(connection: Connection, schema: str, wait_s: float) -> None:
+    """Create a schema where it is absent; others who would create it wait for the end of this."""
+    if schema_exists(connection, schema):
+        return
+    take(connection, f"schema {schema}", owner="Transaction", wait_s=wait_s)
+    if not schema_exists(connection, schema):
         connection.execute(create_schema(schema)).close()
 
 

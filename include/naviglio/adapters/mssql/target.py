@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -60,7 +60,8 @@ class MssqlTarget:
         with self._session(f", target {str(target)!r}") as connection:
             self._refuse_missing_right(connection, ledger.SCHEMA, "for staging and ledger")
             found = find(connection, target)
-            known = str(target) in ledger.rows(connection)
+            loaded = ledger.rows(connection)
+            known = str(target) in loaded
             if found is None:
                 _refuse_lost(target, known=known)
                 schema_name = target.schema or DEFAULT_SCHEMA
@@ -72,6 +73,7 @@ class MssqlTarget:
                     f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
                     "true` to take it over, rows and all, or choose another `target`."
                 )
+            _refuse_other_name(target, found, loaded)
             _refuse_misfit(target, found, schema)
 
     @contextmanager
@@ -90,8 +92,7 @@ class MssqlTarget:
                     connection.execute(stagings.drop_staging(merged.name)).close()
                 connection.commit()
             except BaseException:
-                with suppress(mssql_python.Error):  # rolled back by the server, or with the session
-                    connection.rollback()
+                self._roll_back(connection)
                 raise
             finally:
                 self._end(connection)
@@ -129,7 +130,15 @@ class MssqlTarget:
                 self._forget()
             raise translate(error, self._where + doing, TargetError) from None
 
+    def _roll_back(self, connection: Connection) -> None:
+        try:
+            connection.rollback()
+        except mssql_python.Error:  # the session's end rolls back what it could not
+            self._forget()
+
     def _end(self, connection: Connection) -> None:
+        if self._open is not connection:
+            return
         try:
             connection.autocommit = True
         except mssql_python.Error:
@@ -199,7 +208,7 @@ class MssqlTransaction:
         return counts
 
     def _create(self, target: TableName, schema: TableSchema) -> Found:
-        ledger.ensure_schema(self.connection, target.schema or DEFAULT_SCHEMA)
+        ledger.ensure_schema(self.connection, target.schema or DEFAULT_SCHEMA, self.wait_s)
         self._run(sql.create_target(target, schema))
         self._run(sql.mark_target(target))
         return self._found(target)
@@ -281,6 +290,21 @@ def _refuse_lost(target: TableName, *, known: bool) -> None:
             f"whole, delete its row: DELETE FROM {ledger.LEDGER}"
             f" WHERE [target] = {literal(str(target))}"
         )
+
+
+def _refuse_other_name(target: TableName, found: Found, loaded: Mapping[str, LedgerRow]) -> None:
+    """Refuse a table that is loaded under another spelling: the ledger tells names by bytes."""
+
+    def table(name: str) -> str:
+        full = name if "." in name else f"{DEFAULT_SCHEMA}.{name}"
+        return full.casefold() if found.folds else full
+
+    for other, row in loaded.items():
+        if other != str(target) and table(other) == table(str(target)):
+            raise ConfigError(
+                f"target {str(target)!r} is the table that pipeline {row.pipeline!r} loads as "
+                f"{other!r}. Write it in the same way, or choose another `target`."
+            )
 
 
 def _refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:

@@ -6,6 +6,7 @@ What a server makes of it is shown by tests/contract/test_mssql_target.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple, replace
 from typing import Any, cast
 
 import mssql_python
@@ -48,6 +49,7 @@ def server(**told: Answer) -> Callable[[str], Answer]:
         "flawed": ("SELECT TOP (1) CAST", [("4",)]),
         "empty": ("SELECT TOP (1) 1", [(1,)]),
         "ledger": ("SELECT OBJECT_ID", [(7,)]),
+        "rows": (ledger.SELECT, ()),
         "right": ("N'CREATE TABLE'", [(1, 1)]),
     }  # fmt: skip
 
@@ -190,6 +192,32 @@ def test_what_is_refused_before_anything_is_staged(opened: Opened) -> None:
         opened(right=[(1, 0)])[0].check(NAME, PEOPLE, adopt=False)
     with pytest.raises(ConfigError, match="SQL Server takes 128"):
         opened(table=())[0].check(TableName(schema="s", table="x" * 129), PEOPLE, adopt=False)
+
+
+def test_one_table_has_one_name_in_the_ledger(opened: Opened) -> None:
+    """Where the server ignores case, another spelling would be loaded beside the first."""
+    other = replace(ledger_row(NAME), target="MADE.People", pipeline="first")
+    stored = [astuple(replace(other, loaded_at_utc=other.loaded_at_utc.replace(tzinfo=None)))]
+    with pytest.raises(ConfigError, match=r"pipeline 'first' loads as 'MADE\.People'"):
+        opened(rows=stored)[0].check(NAME, PEOPLE, adopt=False)
+    exact: Answer = [(5, "U", fit.MADE_BY, 0, 1, 1, 1, 1, 1)]
+    opened(rows=stored, table=exact)[0].check(NAME, PEOPLE, adopt=False)
+
+
+def test_a_rollback_that_fails_ends_the_session(opened: Opened) -> None:
+    """Turning autocommit on again would commit what is left of the transaction."""
+
+    class Stuck(Recorder):
+        def rollback(self) -> None:
+            raise mssql_python.OperationalError("General error", "")
+
+    target, recorder = opened(merge=DEADLOCK)
+    recorder.__class__ = Stuck
+    with pytest.raises(ContentionError):
+        load(target)
+    assert "AUTOCOMMIT ON" not in recorder.calls
+    with pytest.raises(RetryableError, match="stage again"):
+        load(target)
 
 
 def test_closing_gives_locks_back_and_clears_what_the_dead_left(opened: Opened) -> None:
