@@ -23,13 +23,6 @@ class LostRaceError(RetryableError):
     """Another worker committed first; nothing of this attempt was made visible."""
 
 
-class ContentionError(RetryableError):
-    """The server ended a transaction in favour of another (a deadlock, a lock's timeout).
-
-    Nothing of it stays, and what was staged before it may be merged again.
-    """
-
-
 class ConfigError(NaviglioError):
     """The configuration must be edited: YAML, a connection, a grant."""
 
