@@ -19,5 +19,5 @@ def airflow_tables() -> None:
     from airflow.models import import_all_models  # noqa: TID251 - the api-server is no task
     from airflow.models.base import Base  # noqa: TID251 - the same
 
-    import_all_models()
-    Base.metadata.create_all(settings.get_engine())
+    import_all_models()  # type: ignore[no-untyped-call]
+    Base.metadata.create_all(settings.get_engine())  # type: ignore[no-untyped-call]
