@@ -95,7 +95,7 @@ class TableSpec:
     source: TableName
     target: TableName
     key: tuple[str, ...]
-    way: Literal["stream", "windows", "diff"]
+    way: Literal["stream", "windows", "diff", "transform"]
     modified: str = ""  # of `stream`: the modification time
     event_time: str = ""
     nulls: Literal["refuse", "read", "ignore"] = "refuse"  # rows without a modification time
@@ -115,6 +115,49 @@ class Group:
     def table(self, name: str) -> TableSpec:
         """Return the table `name`; KeyError when there is none."""
         return {table.name: table for table in self.tables}[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A lake table that a transform reads, and how its changes tell the days to compute again.
+
+    `day`: the days of the changed rows' event time, in the pipeline's zone; only these are read.
+    `through`: the days of the rows of input `through` that refer to the changed rows, by the pairs
+    `on` (column there, column here). `all`: any change means every day.
+    """
+
+    table: str
+    way: Literal["day", "through", "all"]
+    event_time: str = ""  # of `day`
+    through: str = ""
+    on: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform:
+    """A lake table that Spark computes from others; its partitions are the days of column `day`."""
+
+    name: str
+    program: str  # path of the `.py` or `.sql` file
+    target: TableName
+    key: tuple[str, ...]
+    day: str
+    inputs: tuple[Input, ...]
+    adopt: bool = False
+
+    @property
+    def group(self) -> Group:
+        """Its group: a transform is captured from the lake, and lands, as a table does."""
+        table = TableSpec(
+            name=self.name,
+            source=TableName(schema="lake", table=self.name),
+            target=self.target,
+            key=self.key,
+            way="transform",
+            event_time=self.day,
+            adopt=self.adopt,
+        )
+        return Group(name=self.name, tables=(table,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +184,12 @@ class Pipeline:
     safety_lag_s: float | None = None  # declared where the source can't be fenced
     description: str = ""
     runs: Runs = Runs()
+    transforms: tuple[Transform, ...] = ()
+
+    @property
+    def landings(self) -> tuple[Group, ...]:
+        """All groups that have a landing: those captured from the source, then the transforms'."""
+        return (*self.groups, *(transform.group for transform in self.transforms))
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:

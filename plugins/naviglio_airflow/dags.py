@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, CronPartitionTimetable, Param, PartitionedAtRuntime, TaskGroup
+from airflow.sdk import (
+    DAG,
+    BaseOperator,
+    CronPartitionTimetable,
+    Param,
+    PartitionedAtRuntime,
+    TaskGroup,
+)
 from airflow.sdk.bases.timetable import BaseTimetable
 
 from naviglio.model import Pipeline, TableSpec
@@ -17,6 +24,7 @@ from naviglio_airflow.operators import (
     CaptureOperator,
     LoadOperator,
     NaviglioOperator,
+    TransformOperator,
 )
 
 MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
@@ -48,6 +56,7 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
         },
         is_paused_upon_creation=bool(runs.cron),
     )
+    applied: list[BaseOperator] = []
     with dag:
         for name, groups in _lanes(pipeline):
             with TaskGroup(name):
@@ -56,7 +65,25 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
                     for step, make in _STEPS.items()
                 )
                 _ = capture >> apply >> load
+                applied.append(apply)
+        if pipeline.transforms:
+            _ = applied >> _transforms(pipeline, path)
     return dag
+
+
+def _transforms(pipeline: Pipeline, path: Path) -> BaseOperator:
+    """Make the tasks of the transforms; return the first. A failed table doesn't hold them up."""
+    names = [transform.name for transform in pipeline.transforms]
+    with TaskGroup("transforms"):
+        transform = TransformOperator(
+            task_id="transform", pipeline=str(path), trigger_rule="all_done"
+        )
+        apply = ApplyOperator(
+            task_id="apply", pipeline=str(path), groups=names, trigger_rule="all_done"
+        )
+        load = LoadOperator(task_id="load", pipeline=str(path), groups=names)
+        _ = transform >> apply >> load
+    return transform
 
 
 def doc_of(pipeline: Pipeline) -> str:
@@ -64,6 +91,10 @@ def doc_of(pipeline: Pipeline) -> str:
     rows = "\n".join(
         f"| {table.name} | {table.source} | {_way(table)} | {table.target} |"
         for table in pipeline.tables
+    )
+    rows += "".join(
+        f"\n| {one.name} | {', '.join(i.table for i in one.inputs)} | Spark | {one.target} |"
+        for one in pipeline.transforms
     )
     return (
         f"{pipeline.description}\n\n"

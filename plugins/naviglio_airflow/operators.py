@@ -76,7 +76,7 @@ class NaviglioOperator(BaseOperator):
         partition = partition_asked_for(str(run.run_type), run.partition_key)
         return [
             group
-            for group in site.pipeline.groups
+            for group in (site.pipeline.landings if self.groups else site.pipeline.groups)
             if (not self.groups or group.name in self.groups)
             and (not tables or tables & {table.name for table in group.tables})
             and (partition is None or any(_has_partitions(table) for table in group.tables))
@@ -113,6 +113,52 @@ class ApplyOperator(NaviglioOperator):
         del context
         applied = catch_up_lake(site, group)
         return {"batches": max((len(found) for found in applied.values()), default=0)}
+
+
+class TransformOperator(BaseOperator):
+    """Compute a pipeline's transforms from the lake: all in one Spark application, or none.
+
+    Only the days that changes of the inputs touch are computed; where nothing is touched, no Spark
+    is started. The task's end, whatever ends it, ends the application.
+
+    Args:
+        pipeline: The path of the pipeline's YAML file.
+        spark_conn_id: The Spark connection that says where it runs; its absence means `local[*]`.
+        kwargs: What every operator takes.
+    """
+
+    template_fields: Sequence[str] = ("pipeline", "spark_conn_id")
+    ui_color = "#f5e6d9"
+
+    def __init__(
+        self, *, pipeline: str, spark_conn_id: str = "spark_default", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.spark_conn_id = spark_conn_id
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Land the next batch of every transform whose inputs changed; return counts."""
+        from naviglio.flows.identity import check_identity
+        from naviglio.flows.transform import transform
+        from naviglio.transform.spark import local
+        from naviglio_airflow.connections import spark_master
+
+        if context["params"].get("tables"):
+            return {}
+        with told_to_airflow(), site_of(self.pipeline) as site:
+            master = spark_master(self.spark_conn_id)
+            for one in site.pipeline.transforms:
+                check_identity(site, one.group)
+            spark = {**os.environ, "NAVIGLIO_SPARK_MASTER": master}
+            done = transform(
+                site,
+                site.pipeline.transforms,
+                lambda *asked: local(site.home.root, spark).submit(*asked),
+            )
+            _raise(done.errors)
+        rows = sum(part.upserts for batch in done.batches.values() for part in batch.parts)
+        return {"batches": len(done.batches), "upserts": rows}
 
 
 class LoadOperator(NaviglioOperator):

@@ -164,7 +164,7 @@ class Line:
     def batches(self, group: str = "t") -> list[Manifest]:
         """Return all batches of a group."""
         site = self.site()
-        [found] = [g for g in site.pipeline.groups if g.name == group]
+        [found] = [g for g in site.pipeline.landings if g.name == group]
         return list(site.landing(found).after(0))
 
     def ledger(self, name: str = "t") -> LedgerRow:

@@ -321,11 +321,12 @@ def test_a_run_without_connections_fails_each_group_once() -> None:
     found = naviglio("run", "flights", "--json")
     told = json.loads(found.stdout)
     assert found.exit_code == 2
-    assert [error["kind"] for error in told["errors"]] == ["ConfigError"] * 3
-    assert [error["group"] for error in told["errors"]] == ["flights", "weather", "registry"]
+    groups = ["flights", "weather", "registry", "daily_delays", "aircraft_use"]
+    assert [error["kind"] for error in told["errors"]] == ["ConfigError"] * 5
+    assert [error["group"] for error in told["errors"]] == groups
     assert {row["kind"] for row in told["tables"]} == {"failed"}
     text = naviglio("run", "flights")
-    assert "Failed: flights, weather, registry." in text.stdout
+    assert f"Failed: {', '.join(groups)}." in text.stdout
     assert text.stderr.count("no connection is called") == 1
 
 

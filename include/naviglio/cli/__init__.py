@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from naviglio import __version__
-from naviglio.cli import airflow, demo, look, server, work
+from naviglio.cli import airflow, demo, look, server, spark, work
 from naviglio.cli.answers import answering
 
 EXIT_CODES = (
@@ -45,13 +45,14 @@ def _root(
 
 
 for command in (
-    *(look.validate, look.plan, work.run, look.status, look.history),
+    *(look.validate, look.plan, work.run, work.transform, look.status, look.history),
     *(work.reconcile, work.rebuild, work.resnapshot, work.maintain, look.accept),
     *(server.start, server.stop),
 ):
     app.command()(answering(command))
 app.add_typer(demo.app, name="demo")
 app.add_typer(airflow.app, name="airflow")
+app.add_typer(spark.app, name="spark")
 
 
 def main() -> None:

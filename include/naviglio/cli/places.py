@@ -64,11 +64,12 @@ def site_of(pipeline: Pipeline, tell: Tell | None = None) -> Iterator[Site]:
 
 def table_of(pipeline: Pipeline, name: str) -> tuple[Group, TableSpec]:
     """Return a table and its group."""
-    for group in pipeline.groups:
+    for group in pipeline.landings:
         for table in group.tables:
             if table.name == name:
                 return group, table
-    raise _unknown(pipeline, name, "table", [table.name for table in pipeline.tables])
+    names = [table.name for group in pipeline.landings for table in group.tables]
+    raise _unknown(pipeline, name, "table", names)
 
 
 def group_of(pipeline: Pipeline, name: str) -> Group:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from naviglio.cli.answers import Answer, error_data
 from naviglio.cli.options import First, Last, Partition, PipelineName, TableName, Tables, wishes_of
 from naviglio.cli.progress import Watch, watching
 from naviglio.errors import ConfigError, NaviglioError
-from naviglio.model import Group, Pipeline
+from naviglio.model import Group, Pipeline, Transform
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,31 @@ def run(
     groups = _taking_part(declared, tables := tuple(table or ()), partitions="" not in wishes)
     with watching() as watch, places.site_of(declared, watch.tell) as site:
         ran = carry(site, groups, wishes, watch)
+        if not tables:
+            _carry_transforms(site, declared.transforms, ran, watch)
     return _ran(ran, places.beside(groups, tables))
+
+
+def transform(
+    pipeline: PipelineName,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Compute every day again, not only touched ones.")
+    ] = False,
+) -> Answer:
+    """Compute the pipeline's transforms from the lake as it is, apply and load them.
+
+    Only the days that changes of the inputs touch are computed, all transforms in one Spark
+    application; where nothing is touched, none is started. `naviglio run` does this at its end.
+
+    Example: `naviglio transform flights`
+    """
+    declared = places.pipeline_named(pipeline)
+    if not declared.transforms:
+        raise ConfigError(f"pipeline {declared.name!r} declares no `transforms`.")
+    ran = Ran(pipeline=declared.name, tables=[], errors={})
+    with watching() as watch, places.site_of(declared, watch.tell) as site:
+        _carry_transforms(site, declared.transforms, ran, watch, whole=whole)
+    return _ran(ran, [])
 
 
 def resnapshot(
@@ -192,6 +217,28 @@ def carry(site: Site, groups: Iterable[Group], wishes: Mapping[str, Wish], watch
                 ran.errors[group.name] = report.error
                 break
     return ran
+
+
+def _carry_transforms(
+    site: Site, transforms: Sequence[Transform], ran: Ran, watch: Watch, *, whole: bool = False
+) -> None:
+    """Carry the transforms and keep what happened in `ran`."""
+    if not transforms:
+        return
+    from naviglio.flows.transform import carry_transforms
+    from naviglio.transform.spark import local
+
+    watch.step("transform")
+    reports = carry_transforms(
+        site,
+        transforms,
+        lambda *asked: local(site.home.root, os.environ).submit(*asked),
+        whole=whole,
+    )
+    for one, report in zip(transforms, reports, strict=True):
+        ran.tables.extend(_rows(one.group, report, ""))
+        if report.error is not None:
+            ran.errors[one.name] = report.error
 
 
 def verdicts_of(site: Site, groups: Iterable[Group]) -> tuple[list[Verdict], list[NaviglioError]]:

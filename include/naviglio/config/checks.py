@@ -10,7 +10,14 @@ from pydantic_core import ErrorDetails
 
 from naviglio.config import schema
 from naviglio.config.problems import Place, Problem, known
-from naviglio.config.schema import FORMS, Form, TableForm, keys_of
+from naviglio.config.schema import (
+    FORMS,
+    Form,
+    TableForm,
+    ThroughForm,
+    TransformForm,
+    keys_of,
+)
 
 F = TypeVar("F", bound=Form)
 
@@ -38,11 +45,16 @@ _EXAMPLES = {
     "where": "Name the column with the modification time: `{where: COLUMN}`",
     "cron": "Say when a run starts, e.g. `schedule: {cron: '0 6 * * *'}`",
     "table": "Write `{schema: SCHEMA, table: TABLE}`",
+    "program": "Name a `.py` or `.sql` file, relative to this one",
+    "day": "Name the column of the output that holds its day, a date",
+    "key": "Name the columns that tell the output's rows apart, e.g. `key: [day, carrier]`",
+    "inputs": "Name the tables that it reads, e.g. `inputs: {flights: day}`",
 }
 _WORDS = {
     "capture": ("windows", "diff", "{where: COLUMN}"),
     "deletes": ("none", "sweep", "{sweep: DURATION}", "{column: COLUMN}"),
     "nulls": ("refuse", "read", "ignore"),
+    "inputs": ("day", "all", "{through: INPUT, on: {COLUMN: COLUMN}}"),
 }
 _NAME = "1 to 63 {letters}, digits, `_` and `-`, a letter or a digit first"
 
@@ -56,7 +68,7 @@ def check(form: type[F], data: Any, place: Place) -> tuple[F | None, list[Proble
 
 
 def between_tables(
-    names: Iterable[str], tables: Mapping[str, TableForm], target_schema: str
+    names: Iterable[str], tables: Mapping[str, TableForm | TransformForm], target_schema: str
 ) -> Iterator[Problem]:
     """Find tables that would meet: names but for their case, targets."""
     seen: dict[str, str] = {}
@@ -99,7 +111,32 @@ def between_groups(
             home.setdefault(member, group)
 
 
-def target_of(name: str, form: TableForm, target_schema: str) -> tuple[str, str]:
+def of_transform(
+    name: str, form: TransformForm, tables: Mapping[str, TableForm]
+) -> Iterator[Problem]:
+    """Find inputs that are no tables, or whose way doesn't fit them."""
+    for table, way in form.inputs.items():
+        text = _misread(table, way, form, tables)
+        if text:
+            yield Problem(text=text, place=("transforms", name, "inputs", table))
+
+
+def _misread(
+    table: str, way: ThroughForm | str, form: TransformForm, tables: Mapping[str, TableForm]
+) -> str:
+    if table not in tables:
+        return f"no table is called {table!r}; {known(tables, table)}"
+    if way == "day" and tables[table].event_time is None:
+        return (
+            "has no `event_time`, which tells a row's day. Write {through: INPUT, on: ...} or all"
+        )
+    if isinstance(way, ThroughForm) and form.inputs.get(way.through) != "day":
+        by_day = [name for name, other in form.inputs.items() if other == "day"]
+        return f"`through` names no input by day: {way.through!r}; {known(by_day, way.through)}"
+    return ""
+
+
+def target_of(name: str, form: TableForm | TransformForm, target_schema: str) -> tuple[str, str]:
     """Return schema and name of a table's target."""
     if form.target is None:
         return target_schema, name

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from naviglio.config import reader
-from naviglio.config.checks import between_groups, between_tables, check, target_of
+from naviglio.config.checks import (
+    between_groups,
+    between_tables,
+    check,
+    of_transform,
+    target_of,
+)
 from naviglio.config.problems import Problem, config_error
 from naviglio.config.schema import (
     DeletesForm,
@@ -16,10 +22,22 @@ from naviglio.config.schema import (
     PipelineForm,
     TableForm,
     TableNameForm,
+    ThroughForm,
+    TransformForm,
     WhereForm,
 )
 from naviglio.errors import ConfigError
-from naviglio.model import Deletes, Group, Guard, Pipeline, Runs, TableName, TableSpec
+from naviglio.model import (
+    Deletes,
+    Group,
+    Guard,
+    Input,
+    Pipeline,
+    Runs,
+    TableName,
+    TableSpec,
+    Transform,
+)
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -44,7 +62,7 @@ def load_pipeline(path: Path) -> Pipeline:
     except reader.UnreadableError as error:
         raise config_error(path, [error.problem]) from None
     document.data.setdefault("pipeline", path.stem)
-    pipeline, found = _pipeline(document.data)
+    pipeline, found = _pipeline(document.data, path.parent)
     problems = [
         Problem(text=one.text, place=one.place, line=one.line or document.line(one.place))
         for one in (*document.problems, *found)
@@ -102,12 +120,13 @@ def _meetings(read: Mapping[Path, Pipeline]) -> Iterator[tuple[Path, ConfigError
 
 def _claims(pipeline: Pipeline) -> Iterator[tuple[tuple[str, ...], str]]:
     yield (pipeline.name,), f"are called {pipeline.name!r}"
-    for table in pipeline.tables:
-        claim = (pipeline.target, str(table.target).casefold())
-        yield claim, f"write {table.target} of connection {pipeline.target!r}"
+    for group in pipeline.landings:
+        for table in group.tables:
+            claim = (pipeline.target, str(table.target).casefold())
+            yield claim, f"write {table.target} of connection {pipeline.target!r}"
 
 
-def _pipeline(data: dict[str, Any]) -> tuple[Pipeline | None, list[Problem]]:
+def _pipeline(data: dict[str, Any], folder: Path) -> tuple[Pipeline | None, list[Problem]]:
     """Check all parts, each on its own, so that all problems are found at once."""
     form, problems = check(PipelineForm, data, ())
     said, groups = _mapping(data.get("tables")), _mapping(data.get("groups"))
@@ -117,13 +136,46 @@ def _pipeline(data: dict[str, Any]) -> tuple[Pipeline | None, list[Problem]]:
         problems += wrong
         if table:
             tables[name] = table
+    transforms: dict[str, TransformForm] = {}
+    for name, value in _mapping(data.get("transforms")).items():
+        transform, wrong = check(TransformForm, value, ("transforms", name))
+        problems += wrong
+        if transform:
+            transforms[name] = transform
+            problems += of_transform(name, transform, tables)
     target_schema = form.target_schema if form else str(data.get("target_schema", "public"))
-    problems += between_tables(said, tables, target_schema)
+    problems += between_tables((*said, *transforms), {**transforms, **tables}, target_schema)
     members = {name: value for name, value in groups.items() if isinstance(value, tuple)}
     problems += between_groups(members, said)
     if form is None or problems:
         return None, problems
-    return _built(form, tables), []
+    made = tuple(_transform(name, one, form, tables, folder) for name, one in transforms.items())
+    return replace(_built(form, tables), transforms=made), []
+
+
+def _transform(
+    name: str,
+    form: TransformForm,
+    pipeline: PipelineForm,
+    tables: Mapping[str, TableForm],
+    folder: Path,
+) -> Transform:
+    schema, table = target_of(name, form, pipeline.target_schema)
+    return Transform(
+        name=name,
+        program=str((folder / form.program).resolve()),
+        target=TableName(schema=schema, table=table),
+        key=form.key,
+        day=form.day,
+        inputs=tuple(_input(table, way, tables[table]) for table, way in form.inputs.items()),
+        adopt=form.adopt,
+    )
+
+
+def _input(table: str, way: ThroughForm | Literal["day", "all"], form: TableForm) -> Input:
+    if isinstance(way, ThroughForm):
+        return Input(table=table, way="through", through=way.through, on=tuple(way.on.items()))
+    return Input(table=table, way=way, event_time=form.event_time or "" if way == "day" else "")
 
 
 def _mapping(value: object) -> dict[str, Any]:

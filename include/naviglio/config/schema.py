@@ -231,6 +231,37 @@ class TableForm(Form):
         return value
 
 
+class ThroughForm(Form):
+    """How a changed row tells the days to compute again: by the rows that refer to it."""
+
+    through: Name
+    on: Annotated[dict[ColumnName, ColumnName], Field(min_length=1)]
+
+
+InputWay = Annotated[
+    Annotated[ThroughForm, Tag(MAPPING)] | Annotated[Literal["day", "all"], Tag(WORD)],
+    Discriminator(_either),
+]
+
+
+class TransformForm(Form):
+    """One entry of `transforms`."""
+
+    program: Annotated[str, Field(pattern=r"^.+\.(py|sql)$")]
+    target: Table | None = None
+    key: KeyColumns
+    day: ColumnName
+    inputs: Annotated[dict[Name, InputWay], Field(min_length=1)]
+    adopt: bool = False
+
+    @field_validator("target")
+    @classmethod
+    def _not_ours(cls, value: TableNameForm | None) -> TableNameForm | None:
+        if value:
+            _foreign_schema(value.schema_)
+        return value
+
+
 class ScheduleForm(Form):
     """When a run starts by itself."""
 
@@ -256,6 +287,7 @@ class PipelineForm(Form):
     tags: Annotated[tuple[Identifier, ...], AfterValidator(_different)] = ()
     tables: Annotated[dict[Name, Any], Field(min_length=1)]
     groups: dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    transforms: dict[Name, Any] = {}
 
     @field_validator("target_schema")
     @classmethod
@@ -281,4 +313,5 @@ FORMS: dict[str, type[Form]] = {
     "schedule": ScheduleForm,
     "source": TableNameForm,
     "target": TableNameForm,
+    "inputs": ThroughForm,
 }

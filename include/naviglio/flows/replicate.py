@@ -41,6 +41,16 @@ class Report:
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - begun
 
+    @contextmanager
+    def caught(self, step: str) -> Iterator[None]:
+        """Keep the seconds of a step, and the first error of all steps."""
+        try:
+            with self.timed(step):
+                yield
+        except NaviglioError as error:
+            log.error("group %s: %s failed: %s", self.group, step, error)  # noqa: TRY400 - a user's mistake needs no traceback
+            self.error = self.error or error
+
 
 def replicate(site: Site, group: Group, wish: Wish) -> Report:
     """Capture, apply and load one group; what went wrong stands in the report."""
@@ -52,16 +62,10 @@ def replicate(site: Site, group: Group, wish: Wish) -> Report:
         ("load", lambda: _load(site, group, report)),
     ]
     for step, run in steps:
-        try:
-            with report.timed(step):
-                run()
-        except NaviglioError as error:
-            log.error(  # noqa: TRY400 - a user's mistake needs no traceback
-                "group %s: %s failed: %s", group.name, step, error
-            )
-            report.error = report.error or error
-            if step == "check":
-                break
+        with report.caught(step):
+            run()
+        if step == "check" and report.error:
+            break
     return report
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -56,13 +57,54 @@ def rows_of(table: DeltaTable, schema: TableSchema) -> Iterator[pa.RecordBatch]:
                 yield batch.select(wanted.names).cast(wanted)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a reader has seen of a lake table: its id, its Delta version, the batch it held then."""
+
+    lake_table: str
+    version: int
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Old and new images of the rows that changed; with `why_whole` they can't be told."""
+
+    now: Seen
+    why_whole: str
+    batches: Iterator[pa.RecordBatch]
+
+
+def images_of(
+    table: DeltaTable, landing: str, since: Seen | None, columns: Sequence[str]
+) -> Images:
+    """Return some columns of all rows that changed since, as they were and as they are."""
+    schema, version = logical_schema(table), table.version()
+    number = table.transaction_version(landing) or 0
+    now = Seen(lake_table=str(table.metadata().id), version=version, batch=number)
+    why = _why_whole(table, landing, schema, since)
+    same = since is None or why or since.version == version
+    batches = iter(()) if same or since is None else _images(table, since.version, columns)
+    return Images(now=now, why_whole=why, batches=batches)
+
+
+def _images(table: DeltaTable, since: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    names = [quoted(name) for name in columns]  # delta-rs parses them as SQL too
+    with _files_may_go(table):
+        yield from pa.RecordBatchReader.from_stream(
+            table.load_cdf(
+                starting_version=since + 1, ending_version=table.version(), columns=names
+            )
+        )
+
+
 def data_files(table: DeltaTable) -> set[str]:
     """Return the paths of a table's data files; delta-rs gives them percent-encoded."""
     return {unquote(file) for file in table.file_uris()}
 
 
 def _why_whole(
-    table: DeltaTable, landing: str, schema: TableSchema, since: LedgerRow | None
+    table: DeltaTable, landing: str, schema: TableSchema, since: LedgerRow | Seen | None
 ) -> str:
     if since is None:
         return "first load"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,13 @@ from naviglio.errors import (
 )
 from naviglio.lake.apply import Applied, Writer, create
 from naviglio.lake.compact import Compacted, compact, only_compaction, worth_compacting
-from naviglio.lake.feed import data_files, feed_of, rows_of
+from naviglio.lake.feed import Images, Seen, data_files, feed_of, images_of, rows_of
 from naviglio.lake.schema import logical_schema
 from naviglio.lake.source import read_files
 from naviglio.model import LedgerRow, Manifest, Part, TableSchema
 from naviglio.ports import Feed
 
-__all__ = ["Applied", "Compacted", "LakeTable"]
+__all__ = ["Applied", "Compacted", "Images", "LakeTable", "Seen"]
 
 _TRIES = 10
 _LANDING = "naviglio.landing"
@@ -117,6 +117,18 @@ class LakeTable:
         if table is None:
             return None
         return feed_of(table, self._owner(table), since)
+
+    def images(self, since: Seen | None, columns: Sequence[str]) -> Images | None:
+        """Return old and new images of the rows that changed since; None without a table."""
+        table = self._open()
+        if table is None:
+            return None
+        return images_of(table, self._owner(table), since, columns)
+
+    def files(self, version: int) -> list[str]:
+        """Return the paths of the data files of a version, sorted."""
+        table = self._open(version)
+        return sorted(data_files(table)) if table is not None else []
 
     def scan(self, version: int | None = None) -> Iterator[pa.RecordBatch]:
         """Stream all rows (of one Delta version) in their carriers and `_beyond`."""

@@ -1,1 +1,1 @@
-"""Spark computes, the core commits."""
+"""Transforms: which days to compute again, Spark to compute them, and a check of what it wrote."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from naviglio.config.pipeline import load_pipeline
-from naviglio.config.schema import FORMS, Form, PipelineForm, TableForm, keys_of
+from naviglio.config.schema import FORMS, Form, PipelineForm, TableForm, TransformForm, keys_of
 
 PAGE = Path(__file__).parents[3] / "docs/pipelines.md"
 
 
-@pytest.mark.parametrize("form", {PipelineForm, TableForm, *FORMS.values()})
+@pytest.mark.parametrize("form", {PipelineForm, TableForm, TransformForm, *FORMS.values()})
 def test_every_key_stands_in_the_reference(form: type[Form]) -> None:
     """A key that can be written is explained in docs/pipelines.md."""
     page = PAGE.read_text("utf-8")
@@ -21,7 +21,7 @@ def test_every_key_stands_in_the_reference(form: type[Form]) -> None:
 
 def test_the_reference_names_every_form() -> None:
     """A new mapping in the YAML must be put on the list that the test above walks."""
-    assert set(Form.__subclasses__()) == {PipelineForm, TableForm, *FORMS.values()}
+    assert set(Form.__subclasses__()) == {PipelineForm, TableForm, TransformForm, *FORMS.values()}
 
 
 def test_the_example_of_the_reference_is_a_pipeline(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Transforms over real lake tables: Spark computes, the core commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from naviglio.errors import ConfigError, DataError
+from naviglio.flows.replicate import Report
+from naviglio.flows.transform import Submit, carry_transforms
+from naviglio.model import BEYOND
+from naviglio.transform.spark import local
+from tests.integration.lines import SWEPT, Line
+
+SQL = """
+SELECT to_date(f.at) AS day, p.maker, count(*) AS flights, sum(f.miles) AS miles
+FROM flights f LEFT JOIN planes p ON p.tail = f.tail
+WHERE f.at IS NOT NULL GROUP BY 1, 2;
+"""
+PY = """
+def transform(inputs):
+    from pyspark.sql import functions as fn
+    flights = inputs["flights"].withColumn("day", fn.to_date("at"))
+    planes = inputs["planes"].select("tail", "maker")
+    return flights.join(planes, "tail", "left").select("day", "id", "maker", "at")
+"""
+DECLARED = """
+transforms:
+  by_maker:
+    program: by_maker.sql
+    key: [day, maker]
+    day: day
+    inputs: {flights: day, planes: {through: flights, on: {tail: tail}}}
+  with_maker:
+    program: with_maker.py
+    key: [day, id]
+    day: day
+    inputs: {flights: day, planes: {through: flights, on: {tail: tail}}}
+"""
+FULL = """
+SELECT (f.at AT TIME ZONE 'America/New_York')::date, p.maker, count(*), sum(f.miles)
+FROM {0}.flights f LEFT JOIN {0}.planes p ON p.tail = f.tail GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+def flying(line: Line) -> Line:
+    """A pipeline of flights and planes with two transforms; some rows, not captured yet."""
+    line.source(
+        "CREATE TABLE flights (id int PRIMARY KEY, at timestamptz NOT NULL, tail text,"
+        " miles int NOT NULL, modified_at timestamptz NOT NULL DEFAULT clock_timestamp())",
+        "CREATE TABLE planes (tail text PRIMARY KEY, maker text NOT NULL)",
+        "INSERT INTO planes VALUES ('a', 'Airbus'), ('b', 'Boeing'), ('c', 'Boeing')",
+        "INSERT INTO flights (id, at, tail, miles) SELECT n, "
+        "timestamptz '2013-01-01 12:00Z' + n * interval '7 hours', "
+        "(ARRAY['a', 'b', 'c'])[1 + n % 3], n FROM generate_series(1, 30) n",
+    )
+    head = f"fence_margin: 0s\ntime_zone: America/New_York\n{DECLARED}"
+    line.declare(
+        head, flights=SWEPT.replace("}, d", "}, event_time: at, d"), planes="{capture: diff}"
+    )
+    _ = line.pipeline  # writes the file
+    (line.home.pipelines / "by_maker.sql").write_text(SQL)
+    (line.home.pipelines / "with_maker.py").write_text(PY)
+    return line
+
+
+def carried(line: Line, submit: Submit, *, only: int = 2) -> list[Report]:
+    """Capture, apply and load all tables, then carry the first transforms."""
+    line.run()
+    site = line.site()
+    try:
+        return carry_transforms(site, line.pipeline.transforms[:only], submit)
+    finally:
+        site.close()
+
+
+def on_spark(line: Line) -> Submit:
+    """Return a submitter that starts a real Spark."""
+    return lambda *asked: local(line.home.root, {}).submit(*asked)
+
+
+def never(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Refuse: no Spark may be started."""
+    raise AssertionError(f"Spark was started for {[one['name'] for one in work]}")
+
+
+def writes(*rows: tuple[date, str, int, int]) -> Submit:
+    """Return a submitter in Spark's place that writes these rows, as the driver program would."""
+
+    def submit(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        del name, zone
+        for one in work:
+            Path(one["folder"]).mkdir()
+            columns = list(zip(*rows, strict=True))
+            table = pa.table(
+                {
+                    "day": pa.array(columns[0], pa.date32()), "maker": list(columns[1]),
+                    "flights": list(columns[2]), "miles": list(columns[3]),
+                    BEYOND: pa.nulls(len(rows), pa.string()),
+                }
+            )  # fmt: skip
+            pq.write_table(table, Path(one["folder"], "part-0.parquet"))
+        return {one["name"]: {"rows": len(rows)} for one in work}
+
+    return submit
+
+
+ROW = (date(2013, 1, 1), "Airbus", 1, 7)
+
+
+def assert_same_as_computed_whole(line: Line) -> None:
+    """What incremental runs left equals what the warehouse computes from its raw tables."""
+    query = f"SELECT * FROM {line.name}.by_maker ORDER BY 1, 2"
+    assert line.target(query.replace("*", "day, maker, flights, miles")) == line.target(
+        FULL.format(line.name)
+    )
+    count = f"SELECT count(*), count(maker) FROM {line.name}.with_maker"
+    assert line.target(count) == line.target(f"SELECT count(*), count(*) FROM {line.name}.flights")
+
+
+def test_touched_days_are_computed_again_and_nothing_else(flying: Line) -> None:
+    """After a late row, a changed plane, a moved and a deleted row: as a full recomputation.
+
+    A run that touches nothing starts no Spark, and both programs run in one application.
+    """
+    for report in carried(flying, on_spark(flying)):
+        assert report.error is None
+        assert report.batch is not None
+        assert report.batch.parts[0].why == "first run"
+    assert_same_as_computed_whole(flying)
+    assert [report.batch for report in carried(flying, never)] == [None, None]
+
+    flying.source(
+        "INSERT INTO flights (id, at, tail, miles) VALUES (99, '2013-01-02 04:30Z', 'b', 5)",
+        "UPDATE flights SET at = at - interval '5 days', modified_at = clock_timestamp()"
+        " WHERE id = 30",
+        "DELETE FROM flights WHERE id = 20",
+        "UPDATE planes SET maker = 'Cessna' WHERE tail = 'c'",
+    )
+    for report in carried(flying, on_spark(flying)):
+        assert report.error is None
+        assert report.batch is not None
+        assert report.batch.parts[0].kind == "window"
+    assert_same_as_computed_whole(flying)
+    flying.source("INSERT INTO planes VALUES ('d', 'Douglas')")  # no flight refers to it
+    assert [report.batch for report in carried(flying, never)] == [None, None]
+
+
+def test_only_touched_days_are_asked_for(flying: Line) -> None:
+    """A late row names its own day in the pipeline's zone; inputs by day are read for it alone."""
+    carried(flying, writes(ROW), only=1)
+    asked: list[Mapping[str, Any]] = []
+
+    def remember(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        asked.extend(work)
+        return writes((date(2013, 1, 1), "Boeing", 2, 8))(name, zone, work)
+
+    flying.source(
+        "INSERT INTO flights (id, at, tail, miles) VALUES (99, '2013-01-02 04:30Z', 'b', 5)"
+    )
+    carried(flying, remember, only=1)
+    ((days, inputs),) = [(one["days"], one["inputs"]) for one in asked]
+    assert days == ["2013-01-01"]
+    spans = {one["name"]: one["spans"] for one in inputs}
+    assert spans["planes"] == []
+    assert spans["flights"] == [("2013-01-01T05:00:00+00:00", "2013-01-02T05:00:00+00:00")]
+    target = flying.target(f"SELECT maker, flights FROM {flying.name}.by_maker")
+    assert target == [("Boeing", 2)]  # the day's former row is gone
+
+
+def test_a_late_driver_loses_its_race(flying: Line) -> None:
+    """While one computes, another computes and commits: the first one's files are thrown away."""
+    flying.run()
+
+    def overtaken(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        (other,) = carried(flying, writes((date(2013, 1, 1), "Boeing", 2, 8)), only=1)
+        assert other.batch is not None
+        return writes(ROW)(name, zone, work)
+
+    (report,) = carried(flying, overtaken, only=1)
+    assert (report.error, report.batch) == (None, None)
+    assert len(flying.batches("by_maker")) == 1
+    assert len(list((flying.landing_of("by_maker") / "data").iterdir())) == 1
+    assert flying.target(f"SELECT maker FROM {flying.name}.by_maker") == [("Boeing",)]
+
+
+def test_a_changed_program_computes_everything(flying: Line) -> None:
+    """Though no input changed."""
+    carried(flying, writes(ROW), only=1)
+    (flying.home.pipelines / "by_maker.sql").write_text(SQL + "-- said otherwise\n")
+    (report,) = carried(flying, writes(ROW), only=1)
+    assert report.batch is not None
+    assert report.batch.parts[0].why == "the program or its declaration changed"
+
+
+def test_a_bad_output_lands_nothing(flying: Line) -> None:
+    """Two rows of one key, or no program: an error, no batch, no file left behind."""
+    (report,) = carried(flying, writes(ROW, ROW), only=1)
+    assert isinstance(report.error, DataError)
+    assert "two rows have one key" in str(report.error)
+    assert flying.batches("by_maker") == []
+    assert list((flying.landing_of("by_maker") / "data").iterdir()) == []
+    (flying.home.pipelines / "by_maker.sql").unlink()
+    (report,) = carried(flying, never, only=1)
+    assert isinstance(report.error, ConfigError)
