@@ -38,8 +38,8 @@ help: ## List these targets
 
 setup: $(READY) ## Create .venv with everything pinned in requirements.txt
 
-demo: $(READY) ## Play a few days of New York's flights from source to warehouse
-	@$(BIN)/naviglio demo run
+demo: $(READY) ## Play a few days of New York's flights through a running Airflow
+	@$(BIN)/naviglio demo play
 
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -q --durations=10

@@ -73,7 +73,7 @@ class NaviglioOperator(BaseOperator):
     def _chosen(self, site: Site, context: Context) -> list[Group]:
         """Return the groups of this task that take part in the run."""
         run, tables = context["dag_run"], set(context["params"].get("tables") or ())
-        partition = partition_asked_for(str(run.run_type), run.partition_key)
+        partition = partition_asked_for(run.run_type, run.partition_key)
         return [
             group
             for group in (site.pipeline.landings if self.groups else site.pipeline.groups)
@@ -94,7 +94,7 @@ class CaptureOperator(NaviglioOperator):
         run = context["dag_run"]
         zone, params = site.pipeline.time_zone, context["params"]
         check_identity(site, group)
-        batch = capture(site, group, wish_of(str(run.run_type), run.partition_key, zone, params))
+        batch = capture(site, group, wish_of(run.run_type, run.partition_key, zone, params))
         parts = batch.parts if batch else ()
         return {
             "batches": 1 if batch else 0,

@@ -18,7 +18,9 @@ def partition_asked_for(run_type: str, partition_key: str | None) -> str | None:
     A backfill, and a run by hand with a key, read the windows of that partition again. All others
     take what is new since the last run, whatever day their schedule calls theirs.
     """
-    asked = run_type == "backfill" or (run_type in _BY_HAND and partition_key)
+    # A task gets an enumeration whose text is `DagRunType.BACKFILL`; its value is the kind.
+    kind = getattr(run_type, "value", run_type)
+    asked = kind == "backfill" or (kind in _BY_HAND and partition_key)
     return partition_key if asked else None
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from airflow.sdk import Context
+from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from naviglio.adapters.postgres.embedded import Cluster
@@ -52,7 +53,7 @@ def line(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def context(kind: str = "manual", key: str | None = None, **params: Any) -> Context:
     """Return what a run tells its tasks, as far as they look."""
-    run = SimpleNamespace(run_type=kind, partition_key=key)
+    run = SimpleNamespace(run_type=DagRunType(kind), partition_key=key)  # as a task gets it
     return cast("Context", {"dag_run": run, "params": params})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 
 from naviglio.errors import ConfigError
 from naviglio.partitions import window_of
@@ -16,14 +17,18 @@ DAY = (window_of("2013-01-05", ZoneInfo(ZONE)),)
 
 @pytest.mark.parametrize("kind", ["backfill", "manual", "operator_triggered"])
 def test_partitions_are_read_again_when_somebody_asks(kind: str) -> None:
-    """A backfill, and a run by hand with a key, read that day's window."""
+    """A backfill, and a run by hand with a key, read that day's window.
+
+    A task is told the kind as an enumeration, whose text is not its value.
+    """
     assert wish_of(kind, "2013-01-05", ZONE, {}).windows == DAY
+    assert wish_of(DagRunType(kind), "2013-01-05", ZONE, {}).windows == DAY
 
 
 @pytest.mark.parametrize("kind", ["scheduled", "asset_triggered", "asset_materialization"])
 def test_a_schedules_own_key_reads_nothing_again(kind: str) -> None:
     """What a timetable starts drains, whatever day it calls its own."""
-    wish = wish_of(kind, "2013-01-05", ZONE, {})
+    wish = wish_of(DagRunType(kind), "2013-01-05", ZONE, {})
     assert not wish.windows
     assert not wish.verify
 

@@ -170,8 +170,12 @@ def test_an_interruption_ends_with_130() -> None:
 
 
 def test_a_real_interruption_ends_the_process_with_130() -> None:
-    """The signal reaches a command at work."""
+    """The signal reaches a command at work.
+
+    A shell starts its background jobs with the signal ignored, and children inherit that.
+    """
     script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import time, typer; from naviglio.cli.answers import Answer, answering\n"
         "app = typer.Typer()\n"
         "@app.command()\n@answering\n"

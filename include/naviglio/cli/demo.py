@@ -17,7 +17,7 @@ import typer
 from naviglio.cli import places
 from naviglio.cli.answers import Answer, answering, error_data
 from naviglio.cli.progress import Watch, watching
-from naviglio.errors import ConfigError, NaviglioError
+from naviglio.errors import ConfigError, NaviglioError, TargetError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from naviglio.cli.work import Ran
     from naviglio.config.home import Home
     from naviglio.demo.plan import Operation
+    from naviglio.deployment.rest import Airflow
     from naviglio.flows.reconcile import Verdict
     from naviglio.flows.site import Site
     from naviglio.model import Pipeline
@@ -33,6 +34,8 @@ PIPELINE = "flights"
 SEED = date(2013, 1, 7)
 DAYS = 3
 BACKFILL = ("2013-01-01", "2013-01-07")
+DAYS_AGAIN = ("2013-01-01", "2013-01-03")
+DAG = "naviglio_flights"
 APPLICATION = "operations_app"
 
 app = typer.Typer(
@@ -146,7 +149,7 @@ def advance(
 @app.command("run")
 @answering
 def run_demo() -> Answer:
-    """Play the whole story: seed, run, three days with a run each, backfill, reconcile.
+    """Play the story without Airflow and Spark: seed, runs, backfill, reconcile; takes seconds.
 
     It begins afresh each time, in the embedded PostgreSQL: the demo's tables, its landing, its lake
     and its target schema are removed first; nothing else is.
@@ -176,6 +179,93 @@ def run_demo() -> Answer:
     )
 
 
+@app.command("play")
+@answering
+def play_demo() -> Answer:
+    """Play the story through a running Airflow: what `make demo` does.
+
+    Starts the embedded Airflow, or joins it, seeds, and has Airflow run the pipeline by its REST
+    API: a first run, two days with a run each, a backfill of three days beside another run; each
+    with its Spark transforms. Then all sides are compared. It begins afresh each time, as
+    `naviglio demo run` does. Airflow goes on afterwards, for a look at its pages.
+
+    Example: `naviglio demo play`
+    """
+    from naviglio.deployment import airflow
+    from naviglio.deployment.rest import Airflow
+    from naviglio.deployment.settings import ADMIN, place_of
+
+    home, pipeline = places.home(), places.pipeline_named(PIPELINE)
+    place = place_of(home, None, os.environ)
+    with watching() as watch:
+        demo = _Demo(watch=watch)
+        urls = _prepare(demo, home, pipeline)
+        api = Airflow(place)
+        try:
+            with demo.step("start Airflow"):
+                airflow.start(place, watch.step)
+            _play_by_airflow(demo, api, urls[APPLICATION], pipeline.fence_margin_s)
+            with demo.step("reconcile"), _site(pipeline, home, urls, watch) as site:
+                from naviglio.cli.work import verdicts_of
+
+                demo.verdicts, errors = verdicts_of(site, pipeline.groups)
+                demo.errors += errors
+        except NaviglioError as error:
+            demo.errors.append(error)
+        finally:
+            api.close()
+    agreed = bool(demo.verdicts) and all(verdict.ok for verdict in demo.verdicts)
+
+    def show(out: Console) -> None:
+        _show(out, demo, urls["warehouse"])
+        out.print(f"Airflow runs at {place.url}: log in as {ADMIN}; `naviglio airflow password` "
+                  "shows the password.", markup=False)  # fmt: skip
+
+    return Answer(
+        data={
+            "steps": demo.steps,
+            "verdicts": [_verdict_data(verdict) for verdict in demo.verdicts],
+            "ok": agreed and not demo.errors,
+            "errors": [error_data(error)["error"] for error in demo.errors],
+        },
+        show=show,
+        errors=demo.errors,
+        exit_code=0 if demo.errors or agreed else 1,
+    )
+
+
+def _play_by_airflow(demo: _Demo, api: Airflow, application: str, margin_s: float) -> None:
+    from naviglio.demo.advance import advance as play
+
+    def ended(step: Step, *runs: str) -> None:
+        for run in runs:
+            found = api.ended(DAG, run)
+            for name, counted in (("captured", "upserts"), ("captured", "deletes")):
+                setattr(step, name, getattr(step, name) + found.counts.get(counted, 0))
+            for name in ("inserted", "updated", "deleted"):
+                setattr(step, name, getattr(step, name) + found.counts.get(name, 0))
+            bad = [task for task, state in found.tasks.items() if state != "success"]
+            if found.state != "success":
+                raise TargetError(
+                    f"run {run} ended as {found.state}; not done: {', '.join(bad)}. Look at its "
+                    f"logs at {api.place.url}."
+                )
+
+    with demo.step("Airflow: first run") as step:
+        api.ready(DAG)
+        ended(step, api.trigger(DAG))
+    for _ in range(DAYS - 1):
+        with demo.step("play a day") as step:
+            (report,) = play(application, 1)
+            step.step = f"play {report.day}: {_changes(report.counts)}"
+            time.sleep(margin_s + 0.1)
+        with demo.step(f"Airflow: run for {report.day}") as step:
+            ended(step, api.trigger(DAG))
+    with demo.step(f"Airflow: backfill {DAYS_AGAIN[0]} to {DAYS_AGAIN[1]}, a run beside") as step:
+        backfill = api.backfill(DAG, *DAYS_AGAIN)
+        ended(step, api.trigger(DAG), *api.runs_of(backfill, DAG))
+
+
 def _prepare(demo: _Demo, home: Home, pipeline: Pipeline) -> dict[str, str]:
     """Start the server and remove what an earlier demo made; return the server's own URLs."""
     from naviglio.demo.fresh import clear_warehouse
@@ -188,7 +278,7 @@ def _prepare(demo: _Demo, home: Home, pipeline: Pipeline) -> dict[str, str]:
     with demo.step(f"seed until {SEED}"):
         for folder in (home.landing / pipeline.name, home.lake / pipeline.name):
             shutil.rmtree(folder, ignore_errors=True)
-        schemas = {table.target.schema for table in pipeline.tables}
+        schemas = {t.target.schema for group in pipeline.landings for t in group.tables}
         clear_warehouse(urls["warehouse"], pipeline.name, schemas - {"", "public"})
         load(
             urls[APPLICATION], SEED, lambda table, rows: demo.watch.tell("seed", table, rows),
@@ -277,7 +367,10 @@ def _show(out: Console, demo: _Demo, warehouse: str) -> None:
     for step in demo.steps:
         for name in ("captured", "landed", "inserted", "updated", "deleted", "seconds"):
             setattr(total, name, getattr(total, name) + getattr(step, name))
-    out.print(listing([vars(step) for step in [*demo.steps, total]]))
+    rows = [dict(vars(step)) for step in [*demo.steps, total]]
+    if not total.landed:  # Airflow's tasks don't tell
+        rows = [{name: value for name, value in row.items() if name != "landed"} for row in rows]
+    out.print(listing(rows))
     out.print()
     out.print("Try next:")
     address = safe(warehouse).replace(f":{HIDDEN}@", "@")
@@ -287,6 +380,6 @@ def _show(out: Console, demo: _Demo, warehouse: str) -> None:
         f"naviglio demo advance --days 1; naviglio plan {PIPELINE}; naviglio run {PIPELINE}",
         f"naviglio reconcile {PIPELINE}",
         f'psql "{address}"   # the password is in {places.home().connections}',
-        "naviglio stop",
+        "make stop",
     ):
         out.print(f"  {line}", markup=False)

@@ -1,0 +1,128 @@
+"""Airflow's REST API, as far as the demo and the tests use it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from naviglio.deployment.settings import ADMIN, Place, password
+from naviglio.errors import RetryableError, TargetError
+
+_PAUSE_S = 0.5
+_CALL_S = 30.0
+_FINAL = ("success", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that ended: its state, its tasks' states, and what they counted, summed by name."""
+
+    id: str
+    state: str
+    tasks: dict[str, str]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """An embedded Airflow, spoken to as its admin; `limit_s` bounds every wait."""
+
+    place: Place
+    limit_s: float = 300.0
+    _client: list[httpx.Client] = field(default_factory=list)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return the answer's JSON; TargetError with what Airflow says, RetryableError without."""
+        try:
+            answer = self._open().request(method, f"/api/v2/{path}", json=body)
+        except httpx.TransportError as error:
+            raise RetryableError(
+                f"Airflow at {self.place.url} doesn't answer ({type(error).__name__}). Run "
+                "`naviglio airflow start` again."
+            ) from error
+        if answer.is_error:
+            raise TargetError(f"Airflow refused {method} {path}: {answer.text}")
+        return answer.json() if answer.content else None
+
+    def ready(self, dag: str) -> None:
+        """Wait until a DAG is parsed; then let its runs begin."""
+        self._until(lambda: dag in self.dags(), f"DAG {dag} is not there")
+        self.call("PATCH", f"dags/{dag}", {"is_paused": False})
+
+    def dags(self) -> set[str]:
+        """Return the ids of the DAGs that are parsed."""
+        return {one["dag_id"] for one in self.call("GET", "dags?limit=1000")["dags"]}
+
+    def trigger(self, dag: str, partition_key: str | None = None) -> str:
+        """Start a run by hand; return its id."""
+        body = {"logical_date": None, "partition_key": partition_key}
+        return str(self.call("POST", f"dags/{dag}/dagRuns", body)["dag_run_id"])
+
+    def backfill(self, dag: str, first: str, last: str, *, at_once: int = 2) -> int:
+        """Start a backfill of days, completed ones again; return its id."""
+        body = {
+            "dag_id": dag, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T23:59:00Z",
+            "reprocess_behavior": "completed", "max_active_runs": at_once,
+        }  # fmt: skip
+        return int(self.call("POST", "backfills", body)["id"])
+
+    def runs_of(self, backfill: int, dag: str) -> list[str]:
+        """Wait until a backfill is complete; return the ids of the DAG's backfill runs."""
+        self._until(
+            lambda: self.call("GET", f"backfills/{backfill}")["completed_at"] is not None,
+            f"backfill {backfill} goes on",
+        )
+        found = self.call("GET", f"dags/{dag}/dagRuns?limit=1000&run_type=backfill")["dag_runs"]
+        return [run["dag_run_id"] for run in found]
+
+    def ended(self, dag: str, run: str) -> Run:
+        """Wait until a run has ended; return what it did."""
+        path = f"dags/{dag}/dagRuns/{run}"
+        self._until(lambda: self.call("GET", path)["state"] in _FINAL, f"run {run} goes on")
+        state = self.call("GET", path)["state"]
+        tasks = self.call("GET", f"{path}/taskInstances?limit=1000")["task_instances"]
+        counts: dict[str, int] = {}
+        for task in tasks:
+            for name, value in self._counts(path, task).items():
+                counts[name] = counts.get(name, 0) + value
+        states = {task["task_id"]: str(task["state"]) for task in tasks}
+        return Run(id=run, state=state, tasks=states, counts=counts)
+
+    def _counts(self, path: str, task: Mapping[str, Any]) -> dict[str, int]:
+        if task["state"] != "success":
+            return {}
+        where = f"{path}/taskInstances/{task['task_id']}/xcomEntries?limit=10"
+        if not any(x["key"] == "return_value" for x in self.call("GET", where)["xcom_entries"]):
+            return {}
+        entry = f"{path}/taskInstances/{task['task_id']}/xcomEntries/return_value"
+        found = self.call("GET", entry)["value"]
+        return {k: v for k, v in found.items() if isinstance(v, int)} if found else {}
+
+    def _until(self, done: Callable[[], bool], otherwise: str) -> None:
+        end = time.monotonic() + self.limit_s
+        while not done():
+            if time.monotonic() > end:
+                raise RetryableError(
+                    f"{otherwise} after {self.limit_s:.0f} s. Look at {self.place.url}, or at the "
+                    f"logs in {self.place.folder}."
+                )
+            time.sleep(_PAUSE_S)
+
+    def _open(self) -> httpx.Client:
+        if not self._client:
+            client = httpx.Client(base_url=self.place.url, timeout=_CALL_S)
+            said = {"username": ADMIN, "password": password(self.place)}
+            answer = client.post("/auth/token", json=said)
+            answer.raise_for_status()
+            client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+            self._client.append(client)
+        return self._client[0]
+
+    def close(self) -> None:
+        """Give back the connection."""
+        while self._client:
+            self._client.pop().close()
