@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -210,3 +213,29 @@ def test_a_bad_output_lands_nothing(flying: Line) -> None:
     (flying.home.pipelines / "by_maker.sql").unlink()
     (report,) = carried(flying, never, only=1)
     assert isinstance(report.error, ConfigError)
+
+
+def test_a_killed_worker_takes_its_spark_along(tmp_path: Path) -> None:
+    """After a kill -9 of who asked for it, the application ends by itself: nobody would commit."""
+    (tmp_path / "slow.py").write_text(
+        "import time\ndef transform(inputs):\n    print('transform: sleeps', flush=True)\n"
+        "    time.sleep(120)\n"
+    )
+    work: dict[str, Any] = {"name": "slow", "program": str(tmp_path / "slow.py"), "day": "day", "days": None,
+            "folder": str(tmp_path / "out"), "inputs": []}  # fmt: skip
+    script = (
+        "import logging, sys\nfrom pathlib import Path\n"
+        "from naviglio.transform.spark import local\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        f"local(Path({str(tmp_path)!r}), {{}}).submit('killed', 'UTC', [{work!r}])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        assert any("transform slow: begins" in line for line in worker.stdout)
+        spark = psutil.Process(worker.pid).children(recursive=True)
+        assert spark
+        worker.kill()
+    gone, alive = psutil.wait_procs(spark, timeout=30)
+    assert (len(gone), alive) == (len(spark), [])
