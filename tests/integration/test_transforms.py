@@ -221,8 +221,14 @@ def test_a_killed_worker_takes_its_spark_along(tmp_path: Path) -> None:
         "import time\ndef transform(inputs):\n    print('transform: sleeps', flush=True)\n"
         "    time.sleep(120)\n"
     )
-    work: dict[str, Any] = {"name": "slow", "program": str(tmp_path / "slow.py"), "day": "day", "days": None,
-            "folder": str(tmp_path / "out"), "inputs": []}  # fmt: skip
+    work: dict[str, Any] = {
+        "name": "slow",
+        "program": str(tmp_path / "slow.py"),
+        "day": "day",
+        "days": None,
+        "folder": str(tmp_path / "out"),
+        "inputs": [],
+    }
     script = (
         "import logging, sys\nfrom pathlib import Path\n"
         "from naviglio.transform.spark import local\n"
