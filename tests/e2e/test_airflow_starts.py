@@ -87,7 +87,9 @@ def test_airflow_runs_the_pipeline_heals_and_stops(
         api.close()
         scheduler = first.processes["scheduler"]
         assert scheduler is not None
-        psutil.Process(scheduler).kill()
+        victim = psutil.Process(scheduler)
+        victim.kill()
+        victim.wait(30)  # a signal takes its time
         healed = airflow.start(place, print).processes
         changed = [name for name in airflow.NAMES if healed[name] != first.processes[name]]
         assert changed == ["scheduler"]
