@@ -15,6 +15,7 @@ ADAPTERS = {
     "postgresql": "naviglio.adapters.postgres",
     "postgres": "naviglio.adapters.postgres",
     "mssql": "naviglio.adapters.mssql",
+    "duckdb": "naviglio.adapters.duckdb",
 }
 
 

@@ -1,0 +1,131 @@
+"""Whether a table of the target can take the rows of a logical schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from naviglio.adapters.duckdb.session import rows
+from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold
+from naviglio.adapters.duckdb.types import holds, target_type
+from naviglio.model import Column, TableName, TableSchema
+
+MADE_BY = "Made by Naviglio"  # begins the comment on every table that a load created
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundColumn:
+    """A column of a table in the target, as the catalogue has it."""
+
+    name: str
+    spelled: str
+    nullable: bool
+    has_default: bool
+    computed: bool  # an insert can't set it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A table of the target, as the catalogue has it."""
+
+    schema: str  # as the catalogue spells it
+    table: str
+    is_table: bool
+    comment: str
+    unique: tuple[frozenset[str], ...]  # folded columns of each primary key and unique constraint
+    checks: tuple[str, ...]  # expressions
+    columns: tuple[FoundColumn, ...]
+
+    def column(self, name: str) -> FoundColumn | None:
+        """Return the column that DuckDB takes for `name`."""
+        return {fold(one.name): one for one in self.columns}.get(fold(name))
+
+    def lacks(self, schema: TableSchema) -> list[Column]:
+        """Return the columns of `schema` that the table does not have."""
+        return [column for column in schema.columns if self.column(column.name) is None]
+
+
+_FIND = """
+SELECT schema_name, table_name, true, coalesce(comment, '') FROM duckdb_tables()
+WHERE database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)
+UNION ALL
+SELECT schema_name, view_name, false, coalesce(comment, '') FROM duckdb_views()
+WHERE database_name = ? AND lower(schema_name) = lower(?) AND lower(view_name) = lower(?)
+"""
+_COLUMNS = """
+SELECT c.column_name, c.data_type, c.is_nullable, c.column_default IS NOT NULL,
+       i.is_generated = 'ALWAYS'
+FROM duckdb_columns() AS c
+JOIN information_schema.columns AS i
+  ON i.table_catalog = c.database_name AND i.table_schema = c.schema_name
+ AND i.table_name = c.table_name AND i.column_name = c.column_name
+WHERE c.database_name = ? AND c.schema_name = ? AND c.table_name = ?
+ORDER BY c.column_index
+"""
+_CONSTRAINTS = """
+SELECT constraint_type, constraint_column_names, expression FROM duckdb_constraints()
+WHERE database_name = ? AND schema_name = ? AND table_name = ?
+"""
+
+
+def find(connection: duckdb.DuckDBPyConnection, catalogue: str, target: TableName) -> Found | None:
+    """Read what the catalogue says of a table; None when it is absent."""
+    wanted = (catalogue, target.schema or DEFAULT_SCHEMA, target.table)
+    for schema, name, is_table, comment in rows(connection, _FIND, *wanted, *wanted):
+        if (fold(schema), fold(name)) == (fold(wanted[1]), fold(target.table)):
+            place = (catalogue, schema, name)
+            constraints = rows(connection, _CONSTRAINTS, *place)
+            return Found(
+                schema=schema, table=name, is_table=is_table, comment=comment,
+                unique=tuple(
+                    frozenset(map(fold, names)) for kind, names, _ in constraints
+                    if kind in ("PRIMARY KEY", "UNIQUE")
+                ),
+                checks=tuple(text for kind, _, text in constraints if kind == "CHECK"),
+                columns=tuple(map(_column, rows(connection, _COLUMNS, *place))),
+            )  # fmt: skip
+    return None
+
+
+def misfits(found: Found, schema: TableSchema) -> list[str]:
+    """Return what keeps a table from taking the rows, each with what to do; empty when nothing."""
+    if not found.is_table:
+        return ["it is a view. Name an ordinary table"]
+    problems = []
+    if frozenset(map(fold, schema.key)) not in found.unique:
+        problems.append(
+            f"it has no unique index on exactly its key ({', '.join(schema.key)}) that stands in "
+            "the table as PRIMARY KEY or UNIQUE. Make it with one"
+        )
+    return problems + _columns_that_misfit(found, schema)
+
+
+def _column(row: tuple[str, str, bool, bool, bool]) -> FoundColumn:
+    name, spelled, nullable, has_default, computed = row
+    return FoundColumn(
+        name=name, spelled=spelled, nullable=nullable, has_default=has_default, computed=computed
+    )
+
+
+def _columns_that_misfit(found: Found, schema: TableSchema) -> list[str]:
+    problems, known = [], set()
+    for column in schema.columns:
+        has = found.column(column.name)
+        if has is None:
+            continue
+        known.add(has.name)
+        if has.computed:
+            problems.append(f"its column {has.name!r} is computed. Make it an ordinary one")
+        elif not holds(has.spelled, column):
+            problems.append(
+                f"its column {has.name!r} is {has.spelled}, narrower than {target_type(column)}."
+                " Alter its type"
+            )
+    problems += [
+        f"its column {column.name!r} is NOT NULL without a default and no column of the source."
+        " Give it a default"
+        for column in found.columns
+        if column.name not in known and not (column.nullable or column.has_default)
+    ]
+    return problems
