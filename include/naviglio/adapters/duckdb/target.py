@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,8 +20,6 @@ from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, literal, refuse_a
 from naviglio.errors import ConfigError, DataError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetTransaction
-
-_MERGED_AT_ONCE = 100_000  # actions, read as a stream
 
 
 class DuckTarget:
@@ -178,14 +175,19 @@ class DuckTransaction:
 
     def _fill(self, target: TableName, job: sql.Merge) -> LoadCounts:
         living = self._refuse_flaws(target, job)
-        twice = self._refuse_twins(target, job)
         if not fetch(self.connection, f"SELECT 1 FROM {job.target} LIMIT 1"):
-            self.connection.execute(sql.insert(job))
+            self.connection.execute(sql.insert(job))  # whose key's index refuses twins
             return LoadCounts(inserted=living)
-        done = self._actions(sql.merge_statement(job, fold=twice))
-        inserted, updated = done["INSERT"], done["UPDATE"]
+        fold = self._refuse_twins(target, job)
+        inserted, updated, deleted = fetch(self.connection, sql.tally(job, fold=fold))[0]
+        (touched,) = fetch(self.connection, sql.merge_statement(job, fold=fold))[0]
+        if touched != inserted + updated + deleted:
+            raise TargetError(
+                f"target {str(target)!r}: the merge touched {touched} rows where {inserted} were "
+                f"to be inserted, {updated} updated and {deleted} deleted. Nothing was loaded."
+            )
         return LoadCounts(
-            inserted=inserted, updated=updated, deleted=done["DELETE"],
+            inserted=inserted, updated=updated, deleted=deleted,
             unchanged=living - inserted - updated,
         )  # fmt: skip
 
@@ -213,13 +215,6 @@ class DuckTransaction:
             )
         return bool(most > 1)
 
-    def _actions(self, statement: str) -> Counter[str]:
-        done: Counter[str] = Counter()
-        cursor = self.connection.execute(statement)
-        while actions := cursor.fetchmany(_MERGED_AT_ONCE):
-            done.update(action for (action,) in actions)
-        return done
-
     def _blame(
         self, target: TableName, job: sql.Merge, found: Found, error: duckdb.Error
     ) -> DataError:
@@ -227,6 +222,7 @@ class DuckTransaction:
         told = ""
         with suppress(duckdb.Error):
             self.connection.execute("ROLLBACK")
+            told = self._told(job, sql.twin(job))
             for check in found.checks:
                 told = told or self._told(job, sql.breaking(job, check))
         return DataError(
