@@ -15,8 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from naviglio.errors import ConfigError, DataError
+from naviglio.flows.plan import plan_transform
+from naviglio.flows.reconcile import reconcile
 from naviglio.flows.replicate import Report
+from naviglio.flows.status import status
 from naviglio.flows.transform import Submit, carry_transforms
+from naviglio.flows.validate import declared, validate
 from naviglio.model import BEYOND
 from naviglio.transform.spark import local
 from tests.integration.lines import SWEPT, Line
@@ -201,6 +205,37 @@ def test_a_changed_program_computes_everything(flying: Line) -> None:
     (report,) = carried(flying, writes(ROW), only=1)
     assert report.batch is not None
     assert report.batch.parts[0].why == "the program or its declaration changed"
+
+
+def test_who_looks_sees_transforms(flying: Line) -> None:
+    """Plan tells the days, status the inputs not seen, validate a lost program, reconcile all."""
+    [one] = flying.pipeline.transforms[:1]
+    site = flying.site()
+    assert (found := plan_transform(site, one)).action == "nothing"
+    assert "not captured yet" in found.why
+    carried(flying, writes(ROW), only=1)
+    assert plan_transform(site, one).action == "nothing"
+    flying.source(
+        "INSERT INTO flights (id, at, tail, miles) VALUES (99, '2013-01-02 04:30Z', 'b', 5)",
+        "INSERT INTO flights (id, at, tail, miles) VALUES (98, '2013-01-03 04:30Z', 'b', 5)",
+    )
+    flying.run()
+    found = plan_transform(site, one)
+    assert (found.action, found.windows) == ("compute", ("2013-01-01..2013-01-02",))
+    tables = {table.table: table for table in status(site).tables}
+    assert tables["by_maker"].unseen == ("flights: 1 of 2",)
+    assert (tables["by_maker"].batch, tables["by_maker"].target_batch) == (1, 1)
+    assert [(v.against, v.ok) for v in reconcile(site, one.group)] == [("target", True)]
+    flying.target(f"UPDATE {flying.name}.by_maker SET miles = miles + 1")
+    assert [v.changed.count for v in reconcile(site, one.group)] == [1]
+
+    checks = {check.table: check for check in validate(site)}
+    assert (checks["by_maker"].problems, checks["by_maker"].columns) == ((), 4)
+    (flying.home.pipelines / "by_maker.sql").unlink()
+    for checks_of in (validate(site), declared(site.pipeline)):
+        (check,) = [check for check in checks_of if check.table == "by_maker"]
+        assert "by_maker.sql can't be read" in check.problems[0]
+    site.close()
 
 
 def test_a_bad_output_lands_nothing(flying: Line) -> None:

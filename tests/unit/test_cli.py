@@ -264,7 +264,7 @@ def test_validate_touches_no_database() -> None:
     """The repository's own pipelines are fine, and nothing was connected or made."""
     found = naviglio("validate")
     assert found.exit_code == 0
-    assert "flights: 5 tables from operations to warehouse: fine" in found.stdout
+    assert "flights: 5 tables and 2 transforms from operations to warehouse: fine" in found.stdout
     told = json.loads(naviglio("validate", "flights", "--json").stdout)
     assert told["errors"] == []
     assert [t["table"] for t in told["pipelines"][0]["tables"]][:2] == ["flights", "weather"]

@@ -208,7 +208,7 @@ def play_demo() -> Answer:
             with demo.step("reconcile"), _site(pipeline, home, urls, watch) as site:
                 from naviglio.cli.work import verdicts_of
 
-                demo.verdicts, errors = verdicts_of(site, pipeline.groups)
+                demo.verdicts, errors = verdicts_of(site, pipeline.landings)
                 demo.errors += errors
         except NaviglioError as error:
             demo.errors.append(error)

@@ -80,14 +80,16 @@ def plan(
     """
     from naviglio.capture.table import Wish
     from naviglio.flows.plan import plan as plan_group
+    from naviglio.flows.plan import plan_transform
 
     declared = places.pipeline_named(pipeline)
     wishes = wishes_of(declared, partition, first, last, verify=False)
     wish = Wish(windows=tuple(window for wish in wishes.values() for window in wish.windows))
     tables = table or ()
-    groups = places.groups_of(declared, tables)
+    groups, transforms = places.parted(declared, tables)
     with places.site_of(declared) as site:
         plans = [found for group in groups for found in plan_group(site, group, wish)]
+        plans += [plan_transform(site, one) for one in transforms]
     return Answer(
         data={"pipeline": declared.name, "tables": plans},
         show=lambda out: _show_plans(out, plans, places.beside(groups, tables)),
@@ -191,7 +193,7 @@ def _checks(pipeline: Pipeline, connect: bool) -> list[TableCheck]:
     from naviglio.flows.validate import validate as check
 
     if not connect:
-        return [declared(group, table) for group in pipeline.groups for table in group.tables]
+        return declared(pipeline)
     with places.site_of(pipeline) as site:
         return check(site)
 
@@ -218,9 +220,11 @@ def _show_checks(
     for pipeline, found in checks:
         bad = [check for check in found if check.problems]
         said = f"{plural(len(bad), 'table')} to mend" if bad else "fine"
-        tables = plural(len(found), "table")
+        told = plural(len(pipeline.tables), "table")
+        if pipeline.transforms:
+            told += f" and {plural(len(pipeline.transforms), 'transform')}"
         out.print(
-            f"{pipeline.name}: {tables} from {pipeline.source} to {pipeline.target}: {said}",
+            f"{pipeline.name}: {told} from {pipeline.source} to {pipeline.target}: {said}",
             markup=False,
         )
         out.print(
@@ -263,6 +267,7 @@ def _doing(plan: TablePlan) -> str:
     words = {
         "whole": "read whole", "changes": "read changes", "compare": "compare hashes",
         "windows": "read windows", "wait": "wait for a fence", "ask": "wait for an answer",
+        "compute": "compute",
     }  # fmt: skip
     said = words.get(plan.action, plan.action)
     return f"{said}, compare keys" if plan.sweep else said
@@ -282,11 +287,11 @@ def _show_status(out: Console, found: list[PipelineStatus]) -> None:
                 "held by": t.held_by, "batch": t.batch or None, "landed (UTC)": t.landed_at_utc,
                 "lake batch": t.lake_batch, "lake version": t.lake_version,
                 "target batch": t.target_batch, "target version": t.target_version,
-                "gaps": t.gaps,
+                "gaps": t.gaps, "inputs not seen": t.unseen,
             }
             for t in one.tables
         ]  # fmt: skip
-        out.print(listing(rows, optional=("gaps", "held by")))
+        out.print(listing(rows, optional=("gaps", "held by", "inputs not seen")))
         for side, why in one.away.items():
             out.print(f"{side} is away: {why}", markup=False)
         _show_open(out, one)

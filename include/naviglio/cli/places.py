@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naviglio.errors import ConfigError
-from naviglio.model import Group, Pipeline, TableSpec
+from naviglio.model import Group, Pipeline, TableSpec, Transform
 
 if TYPE_CHECKING:
     from naviglio.config.home import Home
@@ -82,9 +82,23 @@ def group_of(pipeline: Pipeline, name: str) -> Group:
 
 
 def groups_of(pipeline: Pipeline, tables: Iterable[str]) -> tuple[Group, ...]:
-    """Return the groups of these tables in the pipeline's order; all when none is named."""
+    """Return the groups of these tables in the pipeline's order; all when none is named.
+
+    The transforms' groups stand at the end.
+    """
     wanted = {table_of(pipeline, table)[0].name for table in tables}
-    return tuple(group for group in pipeline.groups if not wanted or group.name in wanted)
+    return tuple(group for group in pipeline.landings if not wanted or group.name in wanted)
+
+
+def parted(
+    pipeline: Pipeline, tables: Iterable[str]
+) -> tuple[tuple[Group, ...], tuple[Transform, ...]]:
+    """Return the groups to capture and the transforms to compute for these tables."""
+    names = {group.name for group in groups_of(pipeline, tables)}
+    return (
+        tuple(group for group in pipeline.groups if group.name in names),
+        tuple(one for one in pipeline.transforms if one.name in names),
+    )
 
 
 def beside(groups: Iterable[Group], tables: Iterable[str]) -> list[str]:

@@ -75,11 +75,13 @@ def run(
     """
     declared = places.pipeline_named(pipeline)
     wishes = wishes_of(declared, partition, first, last, verify)
-    groups = _taking_part(declared, tables := tuple(table or ()), partitions="" not in wishes)
+    tables = tuple(table or ())
+    groups, transforms = places.parted(declared, tables)
+    if "" not in wishes:
+        groups = _taking_part(declared, groups, tables)
     with watching() as watch, places.site_of(declared, watch.tell) as site:
         ran = carry(site, groups, wishes, watch)
-        if not tables:
-            _carry_transforms(site, declared.transforms, ran, watch)
+        _carry_transforms(site, transforms, ran, watch)
     return _ran(ran, places.beside(groups, tables))
 
 
@@ -288,12 +290,9 @@ def show_verdicts(out: Console, verdicts: list[Verdict]) -> None:
 
 
 def _taking_part(
-    pipeline: Pipeline, tables: tuple[str, ...], *, partitions: bool
+    pipeline: Pipeline, groups: tuple[Group, ...], tables: tuple[str, ...]
 ) -> tuple[Group, ...]:
-    """Return the groups to run; only tables with an event time take part in partition runs."""
-    groups = places.groups_of(pipeline, tables)
-    if not partitions:
-        return groups
+    """Return the groups of a partition run: only tables with an event time take part in it."""
     timed = {t.name for t in pipeline.tables if t.event_time and t.way != "diff"}
     if wrong := [table for table in tables if table not in timed]:
         raise ConfigError(

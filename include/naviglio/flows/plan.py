@@ -15,9 +15,11 @@ from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows, reading_of
 from naviglio.flows.site import Site
 from naviglio.flows.status import point_text, ranges_of
+from naviglio.flows.transform import work_of
 from naviglio.landing.landing import Head
-from naviglio.model import Fence, Group, LedgerRow, Question, TableSpec, Window
+from naviglio.model import Fence, Group, LedgerRow, Question, TableSpec, Transform, Window
 from naviglio.ports import Condition, Since, Snapshot, Within
+from naviglio.transform.days import output_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,8 @@ class TablePlan:
     """What a run would do with one table.
 
     `action`: `whole` (read all rows), `changes` (rows between position and fence), `compare`
-    (hashes), `windows`, `wait` (for a fence), `ask` (a question holds the group) or `nothing`.
-    `rows` are those it would read, or compare.
+    (hashes), `windows`, `wait` (for a fence), `ask` (a question holds the group), `compute` (a
+    transform) or `nothing`. `rows` are those it would read, or compare.
     """
 
     group: str
@@ -64,6 +66,30 @@ def plan(site: Site, group: Group, wish: Wish) -> list[TablePlan]:
             _table(site, group, table, wish, head, fence, ledger, questions, snapshot)
             for table in group.tables
         ]
+
+
+def plan_transform(site: Site, one: Transform) -> TablePlan:
+    """Tell which days a run would compute of a transform if its inputs stayed as they are now."""
+    work = None if (why := _uncaptured(site, one)) else work_of(site, one)
+    [table], head, lake = (
+        one.group.tables,
+        site.landing(one.group).head(),
+        site.lake(one.group.tables[0]),
+    )
+    row = site.target.ledger().get(str(table.target))
+    days = [output_windows([day])[0] for day in (work.days or ())] if work else []
+    return TablePlan(
+        group=one.name, table=one.name, way=table.way, action="compute" if work else "nothing",
+        rows=None, why=work.why if work else why, position=None, fence=None, held_by="",
+        windows=ranges_of(days, ZoneInfo("UTC")), sweep=False, drift=(),
+        lake_lacks=head.number - lake.number(), target_lacks=_lacking(lake.version(), row),
+    )  # fmt: skip
+
+
+def _uncaptured(site: Site, one: Transform) -> str:
+    named = {table.name: table for table in site.pipeline.tables}
+    absent = [i.table for i in one.inputs if not site.lake(named[i.table]).exists()]
+    return f"{', '.join(absent)}: not captured yet" if absent else ""
 
 
 def _table(  # noqa: PLR0913, PLR0917 - one row gathers what each side knows

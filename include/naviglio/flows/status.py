@@ -18,6 +18,7 @@ from naviglio.errors import NaviglioError
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows
 from naviglio.flows.site import Site
+from naviglio.flows.transform import unseen
 from naviglio.landing.landing import Head, Landing
 from naviglio.model import (
     Fence,
@@ -58,6 +59,7 @@ class TableStatus:
     loaded_at_utc: datetime | None
     gaps: tuple[str, ...]  # partitions that should be covered and are not, as ranges
     ledger: LedgerRow | None  # the last load's, with its counts
+    unseen: tuple[str, ...] = ()  # of a transform: inputs with newer batches, `flights: 12 of 14`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +124,10 @@ def status(site: Site) -> PipelineStatus:
     tables: list[TableStatus] = []
     questions: list[Question] = []
     attempts: list[AttemptStatus] = []
-    for group in site.pipeline.groups:
+    for group in site.pipeline.landings:
         landing = site.landing(group)
         head = landing.head()
-        fence = asking.ask("source", lambda group=group: fence_of(site, group), None)  # type: ignore[misc]  # the default binds this turn's group
+        fence = _fence(site, group, asking)
         known = _Known(head=head, fence=fence, ledger=ledger, asking=asking)
         tables += [_table(site, group, table, known) for table in group.tables]
         questions += open_questions(site, group)
@@ -134,6 +136,12 @@ def status(site: Site) -> PipelineStatus:
         pipeline=site.pipeline.name, tables=tuple(tables), questions=tuple(questions),
         attempts=tuple(attempts), away=asking.away,
     )  # fmt: skip
+
+
+def _fence(site: Site, group: Group, asking: _Asking) -> Fence | None:
+    if group not in site.pipeline.groups:  # a transform's, whose source is the lake
+        return None
+    return asking.ask("source", lambda: fence_of(site, group), None)
 
 
 def point_text(schema: TableSchema | None, spec: TableSpec, point: int | None) -> str | None:
@@ -188,7 +196,13 @@ def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableSt
         loaded_at_utc=row.loaded_at_utc if row else None,
         gaps=ranges_of(gaps(final_windows(table, zone, covers), at.coverage if at else ()), zone),
         ledger=row,
+        unseen=_unseen(site, table, known.asking),
     )
+
+
+def _unseen(site: Site, table: TableSpec, asking: _Asking) -> tuple[str, ...]:
+    one = {one.name: one for one in site.pipeline.transforms}.get(table.name)
+    return asking.ask(f"lake {table.name}", lambda: unseen(site, one), ()) if one else ()
 
 
 def _lake_at(site: Site, table: TableSpec) -> tuple[int | None, int | None]:
@@ -202,7 +216,7 @@ def _zone(site: Site) -> ZoneInfo:
 
 def _reached(table: TableSpec, at: TablePosition | None) -> datetime | str | None:
     """Return up to where the table is landed; a comparison stands where it last found something."""
-    if at is None:
+    if at is None or table.way == "transform":
         return None
     if table.way == "windows":
         return max((c.window.end for c in at.coverage), default=None)

@@ -153,6 +153,18 @@ def work_of(site: Site, one: Transform, *, whole: bool = False) -> Work | None:
     )
 
 
+def unseen(site: Site, one: Transform) -> tuple[str, ...]:
+    """Return the inputs with batches that the last computation lacks, as `flights: 12 of 14`."""
+    manifest = site.landing(one.group).head().manifest
+    seen = {name: _seen(at) for name, at in manifest.position.tables.items()} if manifest else {}
+    told = []
+    for wanted in one.inputs:
+        at, there = seen.get(wanted.table), _lake(site, wanted.table).number()
+        if there > (computed := at.batch if at else 0):
+            told.append(f"{wanted.table}: {computed} of {there}")
+    return tuple(told)
+
+
 def _once(
     site: Site, transforms: Sequence[Transform], submit: Submit, done: Transformed, *, whole: bool
 ) -> set[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
 from naviglio.flows.capture import fence_of
 from naviglio.flows.site import Site
-from naviglio.model import Group, LedgerRow, TableSchema, TableSpec
+from naviglio.flows.transform import read_program
+from naviglio.model import Group, LedgerRow, Pipeline, TableSchema, TableSpec, Transform
 from naviglio.ports import Scan
 
 
@@ -26,65 +28,108 @@ class TableCheck:
     exit_code: int = 0  # of the first problem
 
 
-def declared(site_group: Group, table: TableSpec) -> TableCheck:
-    """Return what the file says of a table."""
+def declared(pipeline: Pipeline) -> list[TableCheck]:
+    """Return what the file says of every table and transform; programs must be there."""
+    programs = {one.name: _program(one) for one in pipeline.transforms}
+    return [
+        _with_problems(_declared(group, table), programs.get(table.name, []))
+        for group in pipeline.landings
+        for table in group.tables
+    ]
+
+
+def _declared(group: Group, table: TableSpec) -> TableCheck:
     return TableCheck(
-        group=site_group.name, table=table.name, source=str(table.source),
+        group=group.name, table=table.name, source=str(table.source),
         target=str(table.target), way=f"{table.way} {table.modified}".strip(), key=table.key,
     )  # fmt: skip
 
 
 def validate(site: Site) -> list[TableCheck]:
-    """Check every table against source and target; raises RetryableError where one is away."""
+    """Check every table against source and target; raises RetryableError where one is away.
+
+    A transform is checked as it was last computed: what its program returns, only Spark can tell.
+    """
     ledger = site.target.ledger()
-    return [
+    checks = [
         _checked(site, group, table, ledger)
         for group in site.pipeline.groups
         for table in group.tables
     ]
+    return checks + [_checked_transform(site, one, ledger) for one in site.pipeline.transforms]
 
 
 def _checked(
     site: Site, group: Group, table: TableSpec, ledger: dict[str, LedgerRow]
 ) -> TableCheck:
-    said = declared(group, table)
+    said = _declared(group, table)
     errors: list[NaviglioError] = []
     schema = _described(site, table, errors)
     if schema is not None:
         for check in (_keys, _fence, _target):
-            try:
-                check(site, group, table, schema)
-            except RetryableError:
-                raise
-            except NaviglioError as error:
-                errors.append(error)
-    owner = ledger.get(str(table.target))
-    if owner is not None and owner.pipeline != site.pipeline.name:
-        errors.append(
-            ConfigError(
-                f"target {table.target} belongs to pipeline {owner.pipeline!r}: one pipeline a "
-                "target. Choose another `target`."
-            )
-        )
-    return TableCheck(
-        **{
-            **vars(said),
-            "key": schema.key if schema else said.key,
-            "columns": len(schema.columns) if schema else None,
-            "problems": tuple(map(str, errors)),
-            "exit_code": errors[0].exit_code if errors else 0,
-        }
-    )
+            _noting(errors, lambda check=check: check(site, group, table, schema))  # type: ignore[misc]  # the default binds this turn's check
+    errors += _owned_by_another(site, table, ledger)
+    return _with_problems(said, errors, schema)
 
 
-def _described(site: Site, table: TableSpec, errors: list[NaviglioError]) -> TableSchema | None:
+def _checked_transform(site: Site, one: Transform, ledger: dict[str, LedgerRow]) -> TableCheck:
+    [table] = one.group.tables
+    errors, lake = _program(one), site.lake(table)
+    schema = lake.schema() if lake.exists() else None
+    if schema is not None:
+        _noting(errors, lambda: _target(site, one.group, table, schema))
+    errors += _owned_by_another(site, table, ledger)
+    return _with_problems(_declared(one.group, table), errors, schema)
+
+
+def _program(one: Transform) -> list[NaviglioError]:
+    errors: list[NaviglioError] = []
+    _noting(errors, lambda: read_program(one))
+    return errors
+
+
+def _noting(errors: list[NaviglioError], check: Callable[[], object]) -> None:
+    """Keep what a check raises; a side that is away ends all checks."""
     try:
-        schema = site.source.describe(table.source, table.key)
+        check()
     except RetryableError:
         raise
     except NaviglioError as error:
         errors.append(error)
+
+
+def _owned_by_another(
+    site: Site, table: TableSpec, ledger: dict[str, LedgerRow]
+) -> list[NaviglioError]:
+    owner = ledger.get(str(table.target))
+    if owner is None or owner.pipeline == site.pipeline.name:
+        return []
+    return [
+        ConfigError(
+            f"target {table.target} belongs to pipeline {owner.pipeline!r}: one pipeline a "
+            "target. Choose another `target`."
+        )
+    ]
+
+
+def _with_problems(
+    said: TableCheck, errors: Sequence[NaviglioError], schema: TableSchema | None = None
+) -> TableCheck:
+    return replace(
+        said,
+        key=schema.key if schema else said.key,
+        columns=len(schema.columns) if schema else None,
+        problems=tuple(map(str, errors)),
+        exit_code=errors[0].exit_code if errors else 0,
+    )
+
+
+def _described(site: Site, table: TableSpec, errors: list[NaviglioError]) -> TableSchema | None:
+    found: list[TableSchema] = []
+    _noting(errors, lambda: found.append(site.source.describe(table.source, table.key)))
+    if not found:
         return None
+    [schema] = found
     named = {"capture: {where: ...}": table.modified, "event_time": table.event_time,
              "deletes: {column: ...}": table.deletes.column or ""}  # fmt: skip
     for where, name in named.items():
