@@ -103,6 +103,7 @@ class TableSpec:
     since: str | None = None  # of `windows`: the first partition
     adopt: bool = False  # the target table exists already and is taken over
     guard: Guard = Guard()
+    run_as: str = ""  # the target's principal that merges; empty: the connection's login
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +145,7 @@ class Transform:
     day: str
     inputs: tuple[Input, ...]
     adopt: bool = False
+    run_as: str = ""
 
     @property
     def group(self) -> Group:
@@ -156,6 +158,7 @@ class Transform:
             way="transform",
             event_time=self.day,
             adopt=self.adopt,
+            run_as=self.run_as,
         )
         return Group(name=self.name, tables=(table,))
 
@@ -364,6 +367,8 @@ class LedgerRow:
     updated: int = 0
     deleted: int = 0
     unchanged: int = 0
+    login: str = ""  # who loaded it, as the server itself says: the session's login,
+    principal: str = ""  # and as whom it merged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,6 +271,19 @@ def test_validate_touches_no_database() -> None:
     assert {t["columns"] for t in told["pipelines"][0]["tables"]} == {None}
 
 
+def test_validate_tells_who_may_not_run_as_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without asking a database: the deployment's list is enough."""
+    path = tmp_path / "shop.yaml"
+    path.write_text("source: o\ntarget: w\nrun_as: boss\ntables: {a: {capture: diff}}\n")
+    found = naviglio("validate", str(path))
+    assert found.exit_code == 2
+    assert "pipeline 'shop', table 'a': `run_as: boss` is not allowed" in found.stderr
+    monkeypatch.setenv("NAVIGLIO_RUN_AS", "{shop: {w: [boss]}}")
+    assert naviglio("validate", str(path)).exit_code == 0
+
+
 def test_validate_tells_of_every_wrong_file(tmp_path: Path) -> None:
     """A wrong file ends with 2 and names its line; the right ones are shown all the same."""
     wrong = tmp_path / "wrong.yaml"

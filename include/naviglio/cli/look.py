@@ -189,9 +189,11 @@ def _read(names: list[str]) -> tuple[list[Pipeline], list[NaviglioError]]:
 
 
 def _checks(pipeline: Pipeline, connect: bool) -> list[TableCheck]:
+    from naviglio.connections.run_as import RunAs
     from naviglio.flows.validate import declared
     from naviglio.flows.validate import validate as check
 
+    RunAs(places.home().run_as, places.home().run_as_file).check(pipeline)
     if not connect:
         return declared(pipeline)
     with places.site_of(pipeline) as site:

@@ -13,6 +13,7 @@ class Home:
 
     root: Path
     pipelines: Path
+    run_as: str = ""  # who may run as whom, as YAML; empty: `run_as_file` says
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> Home:
@@ -22,6 +23,7 @@ class Home:
         return cls(
             root=Path(root).expanduser().absolute(),
             pipelines=Path(pipelines).expanduser().absolute(),
+            run_as=environ.get("NAVIGLIO_RUN_AS", "").strip(),
         )
 
     @property
@@ -43,3 +45,8 @@ class Home:
     def connections(self) -> Path:
         """The file of connections that the environment doesn't name; it holds passwords."""
         return self.root / "connections.yaml"
+
+    @property
+    def run_as_file(self) -> Path:
+        """The file of who may run as whom; whoever runs the installation owns it."""
+        return self.root / "run_as.yaml"

@@ -169,6 +169,7 @@ def _transform(
         day=form.day,
         inputs=tuple(_input(table, way, tables[table]) for table, way in form.inputs.items()),
         adopt=form.adopt,
+        run_as=_run_as(form, pipeline),
     )
 
 
@@ -230,7 +231,14 @@ def _table(name: str, form: TableForm, pipeline: PipelineForm) -> TableSpec:
         since=form.since.isoformat() if form.since else None,
         adopt=form.adopt,
         guard=_guard(form.mass_delete, pipeline.mass_delete),
+        run_as=_run_as(form, pipeline),
     )
+
+
+def _run_as(form: TableForm | TransformForm, pipeline: PipelineForm) -> str:
+    """Return the principal that is named nearest to the load."""
+    said = (form.load.run_as, form.run_as, pipeline.load.run_as, pipeline.run_as)
+    return next((one for one in said if one), "")
 
 
 def _deletes(said: DeletesForm | str | None) -> Deletes:

@@ -47,7 +47,12 @@ class Document:
 
 def read(path: Path) -> Document:
     """Read a file of one YAML mapping; UnreadableError when there is none in it."""
-    root = _parse(_text(path))
+    return parse(_text(path))
+
+
+def parse(text: str) -> Document:
+    """Read the text of one YAML mapping; UnreadableError when there is none in it."""
+    root = _parse(text)
     if root is None:
         raise UnreadableError("the file is empty")
     if not isinstance(root, MappingNode):

@@ -158,6 +158,12 @@ class GuardForm(Form):
     rows: Annotated[int, Field(ge=0)] | None = None
 
 
+class LoadForm(Form):
+    """How rows come into a target; what isn't said comes from above."""
+
+    run_as: Identifier | None = None
+
+
 Capture = Annotated[
     Annotated[WhereForm, Tag(MAPPING)] | Annotated[Literal["windows", "diff"], Tag(WORD)],
     Discriminator(_either),
@@ -184,6 +190,8 @@ class TableForm(Form):
     deletes: DeletesWay | None = Field(default=None, validate_default=True)
     adopt: bool = False
     mass_delete: GuardForm = GuardForm()
+    run_as: Identifier | None = None
+    load: LoadForm = LoadForm()
 
     @field_validator("target")
     @classmethod
@@ -253,6 +261,8 @@ class TransformForm(Form):
     day: ColumnName
     inputs: Annotated[dict[Name, InputWay], Field(min_length=1)]
     adopt: bool = False
+    run_as: Identifier | None = None
+    load: LoadForm = LoadForm()
 
     @field_validator("target")
     @classmethod
@@ -280,6 +290,8 @@ class PipelineForm(Form):
     safety_lag: Annotated[Duration, Field(gt=0)] | None = None
     target_schema: Identifier = "public"
     mass_delete: GuardForm = GuardForm()
+    run_as: Identifier | None = None
+    load: LoadForm = LoadForm()
     schedule: ScheduleForm | None = None
     max_active_runs: Annotated[int, Field(ge=1)] = 1
     lanes: Annotated[int, Field(ge=1)] = 4
@@ -309,6 +321,7 @@ def keys_of(form: type[Form]) -> tuple[str, ...]:
 FORMS: dict[str, type[Form]] = {
     "capture": WhereForm,
     "deletes": DeletesForm,
+    "load": LoadForm,
     "mass_delete": GuardForm,
     "schedule": ScheduleForm,
     "source": TableNameForm,

@@ -26,11 +26,21 @@ def open_source(conn_id: str, connections: Urls) -> Source:
     return source
 
 
-def open_target(conn_id: str, connections: Urls) -> Target:
-    """Open the connection `conn_id` to write to; ConfigError for an id or scheme not known."""
+def open_target(conn_id: str, connections: Urls, run_as: str = "") -> Target:
+    """Open the connection `conn_id` to write to; ConfigError for an id or scheme not known.
+
+    What a transaction of the target does, the principal `run_as` does where one is named;
+    ConfigError where the system has no principals.
+    """
     url = connections.url(conn_id)
-    target: Target = _adapter(conn_id, url).open_target(url)
-    return target
+    adapter = _adapter(conn_id, url)
+    if run_as and not getattr(adapter, "IMPERSONATES", False):
+        raise ConfigError(
+            f"connection {conn_id!r}: a {scheme_of(url)} database has no principals to run as. "
+            f"Remove `run_as: {run_as}`."
+        )
+    opened: Target = adapter.open_target(url, run_as) if run_as else adapter.open_target(url)
+    return opened
 
 
 def _adapter(conn_id: str, url: str) -> ModuleType:

@@ -86,7 +86,7 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
     """Load everything after each target's own ledger row."""
     done = {}
     for table in group.tables:
-        row = catch_up(site.target, site.pipeline.name, table, _feed_of(site, table))
+        row = catch_up(site.target_of(table), site.pipeline.name, table, _feed_of(site, table))
         if row is not None:
             done[table.name] = row
             log.info(

@@ -12,6 +12,7 @@ import pyarrow as pa
 from naviglio.config.home import Home
 from naviglio.connections.connections import Urls
 from naviglio.connections.registry import open_source, open_target
+from naviglio.connections.run_as import RunAs
 from naviglio.lake.table import LakeTable
 from naviglio.landing.attempt import Attempt
 from naviglio.landing.landing import Landing
@@ -35,6 +36,7 @@ class Site:
     connections: Urls
     tell: Tell = _tell_nobody
     _open: ExitStack = field(default_factory=ExitStack)
+    _targets: dict[str, Target] = field(default_factory=dict)  # by principal
 
     @cached_property
     def source(self) -> Source:
@@ -45,8 +47,20 @@ class Site:
 
     @cached_property
     def target(self) -> Target:
-        """The warehouse."""
-        target = open_target(self.pipeline.target, self.connections)
+        """The warehouse, as the connection's login; ConfigError where one may not run as told."""
+        return self._open_target("")
+
+    def target_of(self, table: TableSpec) -> Target:
+        """Return the warehouse as the principal that merges the table."""
+        if not table.run_as:
+            return self.target
+        if table.run_as not in self._targets:
+            self._targets[table.run_as] = self._open_target(table.run_as)
+        return self._targets[table.run_as]
+
+    def _open_target(self, run_as: str) -> Target:
+        RunAs(self.home.run_as, self.home.run_as_file).check(self.pipeline)
+        target = open_target(self.pipeline.target, self.connections, run_as)
         self._open.callback(target.close)
         return target
 

@@ -163,4 +163,4 @@ def _fence(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> N
 
 def _target(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
     del group
-    site.target.check(table.target, schema, adopt=table.adopt)
+    site.target_of(table).check(table.target, schema, adopt=table.adopt)

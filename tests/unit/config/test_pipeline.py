@@ -170,7 +170,7 @@ WRONG = {
     "table's unknown key": (
         _table("capture: diff\n    delets: none"),
         "6: tables.planes.delets: unknown key; known: capture, source, target, key, event_time, "
-        "since, nulls, deletes, adopt, mass_delete. Did you mean 'deletes'?",
+        "since, nulls, deletes, adopt, mass_delete, run_as, load. Did you mean 'deletes'?",
     ),
     "way's unknown key": (
         _table("capture: {wher: x}"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+IMPERSONATES = True  # a target may work as another principal than its login
+
 if TYPE_CHECKING:  # the drivers are imported when a connection is opened
     from naviglio.ports import Source, Target
 
@@ -15,8 +17,8 @@ def open_source(url: str) -> Source:
     return PostgresSource(url)
 
 
-def open_target(url: str) -> Target:
-    """Open a database to write to."""
+def open_target(url: str, run_as: str = "") -> Target:
+    """Open a database to write to; `run_as` is the role that merges, the login where empty."""
     from naviglio.adapters.postgres.target import PostgresTarget
 
-    return PostgresTarget(url)
+    return PostgresTarget(url, run_as=run_as)

@@ -58,7 +58,7 @@ def blame(connection: psycopg.Connection, refusal: Refusal) -> DataError:
 
 def _alone(connection: psycopg.Connection, refusal: Refusal) -> tuple[str | None, str | None]:
     merge = refusal.merge
-    probe = merge.staging[:-1] + ' probe"'
+    probe = "pg_temp.probe"  # a role that may only write the target can make one too
     if refusal.before is None:
         connection.execute(sql.create_target(probe, merge.schema))
     else:

@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
 import pyarrow as pa
-from psycopg.conninfo import conninfo_to_dict
 
-from naviglio.adapters.postgres import ledger
+from naviglio.adapters.postgres import ledger, login
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import staging as stagings
 from naviglio.adapters.postgres.blame import Refusal, blame
 from naviglio.adapters.postgres.errors import is_about_rows, translate, translated
 from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, misfits
-from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, table
+from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, Target, TargetTransaction
 
-_CONNECT_S = 15
 _LOCK_WAIT_S = 60.0
-_CLIENT_GONE = "10s"  # a killed worker's statement ends, and its locks with it, after this
 _MEMORY_KB = 256 * 1024  # of a sort or a hash, and of building the key's index
-_SESSION = {  # in these forms, the same everywhere, text carries values
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "standard_conforming_strings": "on",
-    "row_security": "off",  # a hidden row raises instead of looking absent
-}
 
 
-def open_target(url: str) -> Target:
+def open_target(url: str, run_as: str = "") -> Target:
     """Return the target of a connection URL; it connects when it is first asked."""
-    return PostgresTarget(url)
+    return PostgresTarget(url, run_as=run_as)
 
 
 class PostgresTarget:
     """A database that is written, over one connection; it belongs to one thread.
 
-    Its own tables (staging, ledger) are in the schema `naviglio`.
+    Its own tables (staging, ledger) are in the schema `naviglio`. With `run_as` a second connection
+    merges and records as that role; the first one, the login's, stages and is never that role.
     """
 
-    def __init__(self, url: str, *, lock_wait_s: float = _LOCK_WAIT_S) -> None:
+    def __init__(self, url: str, *, lock_wait_s: float = _LOCK_WAIT_S, run_as: str = "") -> None:
         self._url = url
         self._lock_wait_s = lock_wait_s
+        self._run_as = run_as
         self._open: psycopg.Connection | None = None
+        self._role: psycopg.Connection | None = None
         self._alive: set[str] = set()  # attempts whose locks this session holds
         self._where = "target database"
 
@@ -67,19 +60,25 @@ class PostgresTarget:
             stagings.hold(connection, attempt)
             self._alive.add(attempt)
             stagings.sweep(connection, self._alive)
-            return stagings.fill(connection, attempt, schema, batches, whole=whole)
+            staging = stagings.fill(connection, attempt, schema, batches, whole=whole)
+            if self._run_as:
+                login.give_staging(connection, staging.name, self._run_as)
+            return staging
 
     def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
         """Refuse a target that can't take the rows, before anything is staged."""
         with translated(f"target {str(target)!r}", TargetError):
             connection = self._connection()
             _refuse_missing_right(connection, ledger.SCHEMA, "for staging and ledger")
-            found = find(connection, target)
             known = ledger.knows(connection, str(target))
+            connection = self._merging()
+            found = find(connection, target)
             if found is None:
                 _refuse_lost(target, known=known)
-                _refuse_missing_right(connection, target.schema or DEFAULT_SCHEMA, "for the target")
+                schema_name = target.schema or DEFAULT_SCHEMA
+                _refuse_missing_right(connection, schema_name, "for the target", self._run_as)
                 return
+            _refuse_powerless(target, found, self._run_as)
             if not (adopt or known or found.comment.startswith(MADE_BY)):
                 raise ConfigError(
                     f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
@@ -94,19 +93,27 @@ class PostgresTarget:
         With it go the staging tables that it merged.
         """
         with translated(self._where, TargetError):
-            connection = self._connection()
-            ledger.ensure(connection)
+            own = self._connection()
+            ledger.ensure(own)
+            connection = self._merging()
+            if self._run_as:
+                login.give_ledger(own, self._run_as)
             with connection.transaction():
                 _give_memory(connection)
-                transaction = PostgresTransaction(connection, frozenset(self._alive))
+                transaction = PostgresTransaction(connection, frozenset(self._alive), self._run_as)
                 yield transaction
-                for merged in transaction.merged:
-                    connection.execute(f"DROP TABLE IF EXISTS {merged.name}")
+                if connection is own:
+                    _drop(own, transaction.merged)
+            if connection is not own:  # only their owner may
+                _drop(own, transaction.merged)
 
     def close(self) -> None:
         """Drop staging tables of dead attempts, its own among them, and end the session."""
         connection, self._open = self._open, None
+        role, self._role = self._role, None
         self._alive.clear()
+        if role is not None:
+            role.close()
         if connection is None or connection.closed:
             return
         try:
@@ -121,37 +128,20 @@ class PostgresTarget:
     def _connection(self) -> psycopg.Connection:
         if self._open is None or self._open.closed:
             self._alive.clear()  # the locks went with the session
-            connection = _connect(self._url, self._lock_wait_s)
+            connection = login.connect(self._url, self._lock_wait_s)
             self._where = f"target database {connection.info.dbname!r}"
             self._open = connection
         return self._open
 
-
-def _connect(url: str, lock_wait_s: float) -> psycopg.Connection:
-    said = conninfo_to_dict(url)
-    connection = psycopg.connect(
-        url, autocommit=True, prepare_threshold=None, client_encoding="utf8",
-        connect_timeout=said.get("connect_timeout") or _CONNECT_S,
-        application_name=said.get("application_name") or "naviglio",
-    )  # fmt: skip
-    try:
-        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-        for name, setting in _SESSION.items():
-            _set(connection, name, setting)
-        patience = f"{lock_wait_s * 1000:.0f}ms"
-        _set(connection, "lock_timeout", patience)
-        # A frozen client keeps no lock for longer than others wait for it.
-        _set(connection, "idle_in_transaction_session_timeout", patience)
-        with suppress(psycopg.errors.InvalidParameterValue):  # where the server can't tell
-            _set(connection, "client_connection_check_interval", _CLIENT_GONE)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _set(connection: psycopg.Connection, name: str, setting: str) -> None:
-    connection.execute("SELECT set_config(%s, %s, false)", (name, setting))
+    def _merging(self) -> psycopg.Connection:
+        """Return the session that merges and records: the role's where there is one."""
+        own = self._connection()
+        if not self._run_as:
+            return own
+        if self._role is None or self._role.closed:
+            login.refuse_stranger(own, self._run_as)
+            self._role = login.connect(self._url, self._lock_wait_s, self._run_as)
+        return self._role
 
 
 def _give_memory(connection: psycopg.Connection) -> None:
@@ -169,6 +159,7 @@ class PostgresTransaction:
 
     connection: psycopg.Connection
     alive: frozenset[str]
+    run_as: str = ""
     merged: list[Staging] = field(default_factory=list)
 
     def lock(self, target: TableName) -> LedgerRow | None:
@@ -184,12 +175,13 @@ class PostgresTransaction:
 
         It works in a savepoint: when rows are refused, the first one can still be looked for.
         """
-        if staging.attempt not in self.alive:
+        if staging.attempt not in self.alive or not self._keeps(staging):
             raise RetryableError(
                 f"staging {staging.name} was made over a connection that is gone; stage again."
             )
         before = find(self.connection, target)
         if before is not None:
+            _refuse_powerless(target, before, self.run_as)
             _refuse_misfit(target, before, schema)
         job = None
         try:
@@ -207,6 +199,16 @@ class PostgresTransaction:
             raise blame(self.connection, Refusal(merge=job, before=before, error=error)) from None
         self.merged.append(staging)
         return counts
+
+    def _keeps(self, staging: Staging) -> bool:
+        """Keep the staging table from being dropped; False when the login's session lost it."""
+        if not self.run_as:
+            return True  # the session that merges is the one that staged
+        try:
+            self.connection.execute(f"LOCK TABLE {staging.name} IN ACCESS SHARE MODE")
+        except psycopg.errors.UndefinedTable:
+            return False
+        return True
 
     def _create(self, target: TableName, schema: TableSchema) -> Found:
         ledger.ensure_schema(self.connection, target.schema or DEFAULT_SCHEMA)
@@ -261,13 +263,31 @@ def _refuse_lost(target: TableName, *, known: bool) -> None:
         )
 
 
-def _refuse_missing_right(connection: psycopg.Connection, schema: str, purpose: str) -> None:
+def _refuse_missing_right(
+    connection: psycopg.Connection, schema: str, purpose: str, run_as: str = ""
+) -> None:
     if not may_create(connection, schema):
-        raise ConfigError(
-            f"database {connection.info.dbname!r}: role {connection.info.user!r} may not create "
-            f"tables in schema {schema!r} ({purpose}). Grant USAGE and CREATE on the schema, or "
-            "CREATE on the database where the schema is absent."
+        kind, role = (TargetError, run_as) if run_as else (ConfigError, connection.info.user)
+        raise kind(
+            f"database {connection.info.dbname!r}: role {role!r} may not create tables in schema "
+            f"{schema!r} ({purpose}). Grant USAGE and CREATE on the schema, or CREATE on the "
+            "database where the schema is absent."
         )
+
+
+def _refuse_powerless(target: TableName, found: Found, run_as: str) -> None:
+    """Refuse a role that the configuration names rightly, and the target's owner has not let in."""
+    if run_as and found.lacking_rights:
+        rights = ", ".join(found.lacking_rights)
+        raise TargetError(
+            f"target {str(target)!r}: role {run_as!r} lacks {rights} on it; nothing was loaded. "
+            f"GRANT {rights} ON {table(target)} TO {quote(run_as)}, and USAGE on its schema."
+        )
+
+
+def _drop(connection: psycopg.Connection, merged: Iterable[Staging]) -> None:
+    for staging in merged:
+        connection.execute(f"DROP TABLE IF EXISTS {staging.name}")
 
 
 def _refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:
