@@ -20,14 +20,25 @@ import mssql_python
 import pytest
 
 from naviglio.adapters.mssql import ledger
+from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.session import connect
 from naviglio.adapters.mssql.sql import table
 from naviglio.adapters.mssql.staging import staging_table
 from naviglio.adapters.mssql.target import MssqlTarget
-from naviglio.errors import DataError, RetryableError
+from naviglio.errors import DataError, RetryableError, TargetError
 from naviglio.model import BEYOND, Column, Kind, LoadCounts, TableName, TableSchema
 from naviglio.ports import Target
-from tests.contract.target import ID, NAME, PEOPLE, Row, TargetContract, batches, load, person
+from tests.contract.target import (
+    ID,
+    NAME,
+    PEOPLE,
+    Row,
+    TargetContract,
+    batches,
+    ledger_row,
+    load,
+    person,
+)
 
 VARIABLE = "NAVIGLIO_TEST_MSSQL"
 URL = os.environ.get(VARIABLE, "")
@@ -84,6 +95,37 @@ class TestMssqlTarget(TargetContract):
     def run(self, statement: str) -> None:
         """Run a statement."""
         self.outside.execute(statement).close()
+
+    # --- another principal -----------------------------------------------------------------------
+
+    def test_the_user_merges_and_the_session_comes_back(self, name: TableName) -> None:
+        """The server says who merged, who recorded, and who the session is afterwards."""
+        user = f"naviglio_{uuid.uuid4().hex[:8]}"
+        own = self.ask("SELECT USER_NAME()")[0][0]
+        self.run(f"CREATE USER [{user}] WITHOUT LOGIN")
+        self.run(f"GRANT IMPERSONATE ON USER::[{user}] TO [{own}]" if own != "dbo" else "SELECT 1")
+        try:
+            self.make(name, amount="decimal(9,2)", unique=True)
+            self.run(f"ALTER TABLE {table(name)} ADD [who] sysname NOT NULL DEFAULT USER_NAME()")
+            target = MssqlTarget(URL, run_as=user)
+            self.run(f"GRANT SELECT ON {table(name)} TO [{user}]")
+            with pytest.raises(TargetError, match="lacks INSERT, UPDATE, DELETE"):
+                load(target, name, [person(1)])
+            self.run(f"GRANT INSERT, UPDATE, DELETE ON {table(name)} TO [{user}]")
+            with pytest.raises(DataError):
+                load(target, name, [person(1), person(1, "Bob")])
+            assert load(target, name, [person(1), person(2)]).inserted == 2
+            with target.begin() as transaction:
+                transaction.lock(name)
+                transaction.record(ledger_row(name))
+            with target._session() as session:
+                assert fetch(session, "SELECT USER_NAME()") == [(own,)]
+            assert {row["who"] for row in self.stored(name) or []} == {user}
+            assert target.ledger()[str(name)].principal == user
+            target.close()
+        finally:
+            self.run(f"DROP TABLE IF EXISTS {table(name)}")
+            self.run(f"DROP USER [{user}]")
 
     # --- types -----------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from naviglio.errors import ConfigError
 
+IMPERSONATES = True  # a target may work as another principal than its login
+
 if TYPE_CHECKING:  # the driver is imported when a connection is opened
     from naviglio.ports import Source, Target
 
@@ -19,8 +21,8 @@ def open_source(url: str) -> Source:
     )
 
 
-def open_target(url: str) -> Target:
-    """Open a database to write to."""
+def open_target(url: str, run_as: str = "") -> Target:
+    """Open a database to write to; `run_as` is the user that merges, the login's where empty."""
     from naviglio.adapters.mssql.target import MssqlTarget
 
-    return MssqlTarget(url)
+    return MssqlTarget(url, run_as=run_as)

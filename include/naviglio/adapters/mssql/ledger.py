@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import UTC
 
 from mssql_python import Connection
@@ -24,13 +24,22 @@ _TYPES = {
         ("version", "batch", "inserted", "updated", "deleted", "unchanged"), "bigint"
     ),
 }  # fmt: skip
+_AUDIT = {"login": "ORIGINAL_LOGIN()", "principal": "USER_NAME()"}  # the server says who it was
+_BOUND = [name for name in _NAMES if name not in _AUDIT]
+_LATER = tuple(_AUDIT)  # columns that a ledger of an earlier version lacks
 SELECT = f"SELECT {columns(_NAMES)} FROM {LEDGER}"
+SELECT_EARLIER = f"SELECT {columns(n for n in _NAMES if n not in _LATER)} FROM {LEDGER}"
 SELECT_ONE = f"{SELECT} WITH (UPDLOCK) WHERE [target] = ?"
 UPDATE = (
-    f"UPDATE {LEDGER} SET {', '.join(f'{quote(name)} = ?' for name in _NAMES[1:])}"
-    " WHERE [target] = ?"
+    f"UPDATE {LEDGER} SET "
+    + ", ".join(f"{quote(name)} = {_AUDIT.get(name, '?')}" for name in _NAMES[1:])
+    + " WHERE [target] = ?"
 )
-INSERT = f"INSERT INTO {LEDGER} ({columns(_NAMES)}) VALUES ({', '.join('?' for _ in _NAMES)})"
+INSERT = (
+    f"INSERT INTO {LEDGER} ({columns(_NAMES)})"
+    f" VALUES ({', '.join(_AUDIT.get(name, '?') for name in _NAMES)})"
+)
+IS_LATER = "SELECT " + ", ".join(f"COL_LENGTH(?, N'{name}')" for name in _LATER)
 EXISTS = "SELECT OBJECT_ID(?, N'U')"
 SCHEMA_EXISTS = "SELECT SCHEMA_ID(?)"
 # Resource names are compared by their bytes. A lock of the transaction goes with it, one of the
@@ -53,6 +62,12 @@ def create_ledger() -> str:
     return f"CREATE TABLE {LEDGER} ({defined}, PRIMARY KEY ([target]))"
 
 
+def add_columns() -> str:
+    """Return the statement that gives a ledger of an earlier version its later columns."""
+    added = ", ".join(f"{quote(name)} nvarchar(max) NOT NULL DEFAULT N''" for name in _LATER)
+    return f"ALTER TABLE {LEDGER} ADD {added}"
+
+
 def create_schema(name: str) -> str:
     """Return the statement, which must be a batch of its own, that creates a schema."""
     return f"CREATE SCHEMA {quote(name)}"
@@ -64,8 +79,11 @@ def exists(connection: Connection) -> bool:
 
 
 def ensure(connection: Connection, wait_s: float) -> None:
-    """Create schema and ledger where they are absent; two processes may do so at once."""
-    if exists(connection):
+    """Create schema and ledger where they are absent, or the ledger's later columns.
+
+    Two processes may do so at once; rows of an earlier version stay.
+    """
+    if exists(connection) and _is_later(connection):
         return
     name = "ledger"
     hold(connection, name, wait_s)
@@ -74,8 +92,15 @@ def ensure(connection: Connection, wait_s: float) -> None:
             if not schema_exists(connection, SCHEMA):
                 connection.execute(create_schema(SCHEMA)).close()
             connection.execute(create_ledger()).close()
+        elif not _is_later(connection):
+            connection.execute(add_columns()).close()
     finally:
         release(connection, name)
+
+
+def _is_later(connection: Connection) -> bool:
+    """Tell whether the ledger has the columns of this version."""
+    return None not in fetch(connection, IS_LATER, *[LEDGER] * len(_LATER))[0]
 
 
 def schema_exists(connection: Connection, schema: str) -> bool:
@@ -96,7 +121,8 @@ def rows(connection: Connection) -> dict[str, LedgerRow]:
     """Return all rows by target; empty when there is no ledger."""
     if not exists(connection):
         return {}
-    return {row[0]: _row(row) for row in fetch(connection, SELECT)}
+    query = SELECT if _is_later(connection) else SELECT_EARLIER
+    return {row[0]: _row(row) for row in fetch(connection, query)}
 
 
 def lock(connection: Connection, target: str, wait_s: float) -> LedgerRow | None:
@@ -111,12 +137,10 @@ def lock(connection: Connection, target: str, wait_s: float) -> LedgerRow | None
 
 
 def record(connection: Connection, row: LedgerRow) -> None:
-    """Write the target's row."""
-    target, *values = astuple(replace(row, loaded_at_utc=row.loaded_at_utc.astimezone(UTC)))
-    values = [
-        value.replace(tzinfo=None) if name == "loaded_at_utc" else value
-        for name, value in zip(_NAMES[1:], values, strict=True)
-    ]
+    """Write the target's row; the server adds who it was."""
+    at = row.loaded_at_utc.astimezone(UTC).replace(tzinfo=None)
+    told = asdict(replace(row, loaded_at_utc=at))
+    target, *values = (told[name] for name in _BOUND)
     with connection.execute(UPDATE, *values, target) as updated:
         there = updated.rowcount
     if not there:
@@ -158,5 +182,5 @@ def _taken(connection: Connection, name: str, *, owner: str, wait_s: float) -> i
 
 
 def _row(values: tuple[object, ...]) -> LedgerRow:
-    row = LedgerRow(**dict(zip(_NAMES, values, strict=True)))  # type: ignore[arg-type]  # as stored
+    row = LedgerRow(**dict(zip(_NAMES, values, strict=False)))  # type: ignore[arg-type]  # as stored
     return replace(row, loaded_at_utc=row.loaded_at_utc.replace(tzinfo=UTC))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -17,23 +17,28 @@ from naviglio.adapters.mssql.blame import blame, told
 from naviglio.adapters.mssql.errors import is_about_rows, is_lost, translate
 from naviglio.adapters.mssql.fit import MADE_BY, Found, find, may_create, misfits
 from naviglio.adapters.mssql.fit import rows as fetch
+from naviglio.adapters.mssql.impersonation import give_back, give_ledger, grant_staging, take
 from naviglio.adapters.mssql.session import address, connect
-from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, literal
+from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, DataError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetTransaction
+
+_TARGET = "for the target"
 
 
 class MssqlTarget:
     """A database that is written, over one connection; it belongs to one thread.
 
     Its own tables (staging, ledger) are in the schema `naviglio`. The bulk copy opens a second
-    connection for as long as it takes.
+    connection for as long as it takes. With `run_as` that user merges and records; whatever
+    happens, the session is the login's again afterwards, or closed.
     """
 
-    def __init__(self, url: str, *, lock_wait_s: float | None = None) -> None:
+    def __init__(self, url: str, *, lock_wait_s: float | None = None, run_as: str = "") -> None:
         self._url = url
         self._lock_wait_s = lock_wait_s
+        self._run_as = run_as
         self._open: Connection | None = None
         self._alive: set[str] = set()  # attempts whose locks this session holds
         self._where = "target database"
@@ -53,21 +58,26 @@ class MssqlTarget:
                 ledger.hold(connection, stagings.lock_name(attempt), self._wait_s())
                 self._alive.add(attempt)
             stagings.sweep(connection, self._alive)
-            return stagings.fill(connection, attempt, schema, batches, whole=whole)
+            staging = stagings.fill(connection, attempt, schema, batches, whole=whole)
+            if self._run_as:
+                connection.execute(grant_staging(staging.name, self._run_as)).close()
+            return staging
 
     def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
         """Refuse a target that can't take the rows, before anything is staged."""
         with self._session(f", target {str(target)!r}") as connection:
             self._refuse_missing_right(connection, ledger.SCHEMA, "for staging and ledger")
-            found = find(connection, target)
             loaded = ledger.rows(connection)
             known = str(target) in loaded
-            if found is None:
-                _refuse_lost(target, known=known)
-                schema_name = target.schema or DEFAULT_SCHEMA
-                self._refuse_missing_right(connection, schema_name, "for the target")
-                sql.create_target(target, schema)  # raises for what can be no name
-                return
+            with self._acting(connection):
+                found = find(connection, target)
+                if found is None:
+                    _refuse_unseen(target, self._run_as, known=known)
+                    schema_name = target.schema or DEFAULT_SCHEMA
+                    self._refuse_missing_right(connection, schema_name, _TARGET)
+                    sql.create_target(target, schema)  # raises for what can be no name
+                    return
+            _refuse_powerless(target, found, self._run_as)
             if not (adopt or known or found.comment.startswith(MADE_BY)):
                 raise ConfigError(
                     f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
@@ -84,18 +94,25 @@ class MssqlTarget:
         """
         with self._session() as connection:
             ledger.ensure(connection, self._wait_s())
-            transaction = MssqlTransaction(connection, frozenset(self._alive), self._wait_s())
-            connection.autocommit = False
-            try:
-                yield transaction
-                for merged in transaction.merged:
-                    connection.execute(stagings.drop_staging(merged.name)).close()
-                connection.commit()
-            except BaseException:
-                self._roll_back(connection)
-                raise
-            finally:
-                self._end(connection)
+            if self._run_as:
+                give_ledger(connection, self._run_as)
+            transaction = MssqlTransaction(
+                connection, frozenset(self._alive), self._wait_s(), self._run_as
+            )
+            with self._acting(connection):
+                connection.autocommit = False
+                try:
+                    yield transaction
+                    if not self._run_as:
+                        _drop(connection, transaction.merged)
+                    connection.commit()
+                except BaseException:
+                    self._roll_back(connection)
+                    raise
+                finally:
+                    self._end(connection)
+            if self._run_as and self._open is connection:  # only their owner may
+                _drop(connection, transaction.merged)
 
     def close(self) -> None:
         """Drop staging tables of dead attempts, its own among them, and end the session."""
@@ -130,6 +147,19 @@ class MssqlTarget:
                 self._forget()
             raise translate(error, self._where + doing, TargetError) from None
 
+    @contextmanager
+    def _acting(self, connection: Connection) -> Iterator[None]:
+        """Be the principal; a session that doesn't come back from it is closed."""
+        if not self._run_as:
+            yield
+            return
+        taken = take(connection, self._run_as)
+        try:
+            yield
+        finally:
+            if not give_back(connection, taken):
+                self._forget()
+
     def _roll_back(self, connection: Connection) -> None:
         try:
             connection.rollback()
@@ -156,8 +186,10 @@ class MssqlTarget:
 
     def _refuse_missing_right(self, connection: Connection, schema: str, purpose: str) -> None:
         if not may_create(connection, schema):
-            raise ConfigError(
-                f"{self._where}: the login may not create tables in schema {schema!r} ({purpose})."
+            acting = self._run_as and purpose == _TARGET
+            kind, who = (TargetError, repr(self._run_as)) if acting else (ConfigError, "the login")
+            raise kind(
+                f"{self._where}: {who} may not create tables in schema {schema!r} ({purpose})."
                 " Grant it CREATE TABLE on the database and ALTER on the schema, or CREATE SCHEMA "
                 "on the database where the schema is absent."
             )
@@ -170,6 +202,7 @@ class MssqlTransaction:
     connection: Connection
     alive: frozenset[str]
     wait_s: float
+    run_as: str = ""
     merged: list[Staging] = field(default_factory=list)
 
     def lock(self, target: TableName) -> LedgerRow | None:
@@ -191,6 +224,7 @@ class MssqlTransaction:
             )
         before = find(self.connection, target)
         if before is not None:
+            _refuse_powerless(target, before, self.run_as)
             _refuse_misfit(target, before, schema)
         job = None
         try:
@@ -290,6 +324,33 @@ def _refuse_lost(target: TableName, *, known: bool) -> None:
             f"whole, delete its row: DELETE FROM {ledger.LEDGER}"
             f" WHERE [target] = {literal(str(target))}"
         )
+
+
+def _refuse_unseen(target: TableName, run_as: str, *, known: bool) -> None:
+    """Refuse a table that is gone, or that a user without any right on it can't see."""
+    if not run_as:
+        _refuse_lost(target, known=known)
+    elif known:
+        raise TargetError(
+            f"target {str(target)!r} is in the ledger, and {run_as!r} sees no such table: it is "
+            f"gone, or {run_as!r} has no right on it. GRANT SELECT, INSERT, UPDATE, DELETE ON "
+            f"{table(target)} TO {quote(run_as)}."
+        )
+
+
+def _refuse_powerless(target: TableName, found: Found, run_as: str) -> None:
+    """Refuse a user that the configuration names rightly, and the target's owner has not let in."""
+    rights = ", ".join(right for right in found.lacking_rights if right != "ALTER")
+    if run_as and rights:
+        raise TargetError(
+            f"target {str(target)!r}: user {run_as!r} lacks {rights} on it; nothing was loaded. "
+            f"GRANT {rights} ON {table(target)} TO {quote(run_as)}."
+        )
+
+
+def _drop(connection: Connection, merged: Iterable[Staging]) -> None:
+    for staging in merged:
+        connection.execute(stagings.drop_staging(staging.name)).close()
 
 
 def _refuse_other_name(target: TableName, found: Found, loaded: Mapping[str, LedgerRow]) -> None:

@@ -49,6 +49,10 @@ def server(**told: Answer) -> Callable[[str], Answer]:
         "flawed": ("SELECT TOP (1) CAST", [("4",)]),
         "empty": ("SELECT TOP (1) 1", [(1,)]),
         "ledger": ("SELECT OBJECT_ID", [(7,)]),
+        "later": ("SELECT COL_LENGTH", [(-1, -1)]),
+        "who": ("SELECT USER_NAME()", [("owner",)]),
+        "cookie": ("EXECUTE AS USER", [(b"\x01\xff",)]),
+        "granted": ("FROM sys.database_permissions", [(3,)]),
         "rows": (ledger.SELECT, ()),
         "right": ("N'CREATE TABLE'", [(1, 1)]),
     }  # fmt: skip
