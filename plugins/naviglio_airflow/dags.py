@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,21 +18,16 @@ from airflow.sdk import (
 from airflow.sdk.bases.timetable import BaseTimetable
 
 from naviglio.model import Pipeline, TableSpec
+from naviglio_airflow.assets import lake_asset, target_asset
 from naviglio_airflow.names import dag_id_of
 from naviglio_airflow.operators import (
     ApplyOperator,
     CaptureOperator,
     LoadOperator,
-    NaviglioOperator,
     TransformOperator,
 )
 
 MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
-_STEPS: Mapping[str, type[NaviglioOperator]] = {
-    "capture": CaptureOperator,
-    "apply": ApplyOperator,
-    "load": LoadOperator,
-}
 
 
 def dag_of(pipeline: Pipeline, path: Path) -> DAG:
@@ -60,9 +55,20 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
     with dag:
         for name, groups in _lanes(pipeline):
             with TaskGroup(name):
-                capture, apply, load = (
-                    make(task_id=step, pipeline=str(path), groups=groups)
-                    for step, make in _STEPS.items()
+                file = str(path)
+                tables = [t for g in pipeline.groups if g.name in groups for t in g.tables]
+                capture = CaptureOperator(task_id="capture", pipeline=file, groups=groups)
+                apply = ApplyOperator(
+                    task_id="apply",
+                    pipeline=file,
+                    groups=groups,
+                    outlets=[lake_asset(pipeline, table) for table in tables],
+                )
+                load = LoadOperator(
+                    task_id="load",
+                    pipeline=file,
+                    groups=groups,
+                    outlets=[target_asset(pipeline, table) for table in tables],
                 )
                 _ = capture >> apply >> load
                 applied.append(apply)
@@ -74,14 +80,19 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
 def _transforms(pipeline: Pipeline, path: Path) -> BaseOperator:
     """Make the tasks of the transforms; return the first. A failed table doesn't hold them up."""
     names = [transform.name for transform in pipeline.transforms]
+    tables = [table for one in pipeline.transforms for table in one.group.tables]
     with TaskGroup("transforms"):
         transform = TransformOperator(
             task_id="transform", pipeline=str(path), trigger_rule="all_done"
         )
         apply = ApplyOperator(
-            task_id="apply", pipeline=str(path), groups=names, trigger_rule="all_done"
-        )
-        load = LoadOperator(task_id="load", pipeline=str(path), groups=names)
+            task_id="apply", pipeline=str(path), groups=names, trigger_rule="all_done",
+            outlets=[lake_asset(pipeline, table) for table in tables],
+        )  # fmt: skip
+        load = LoadOperator(
+            task_id="load", pipeline=str(path), groups=names,
+            outlets=[target_asset(pipeline, table) for table in tables],
+        )  # fmt: skip
         _ = transform >> apply >> load
     return transform
 

@@ -20,17 +20,20 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from naviglio.errors import NaviglioError, RetryableError
+from naviglio_airflow.assets import lake_asset, last_extra, target_asset
 from naviglio_airflow.wishes import partition_asked_for, wish_of
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
     from naviglio.flows.reconcile import Verdict
     from naviglio.flows.site import Site
-    from naviglio.model import Group
+    from naviglio.lake.table import Seen
+    from naviglio.model import Group, TableSpec
 
 log = logging.getLogger("naviglio.airflow")
 _EVERY_S = 5.0
+_MOST_TOLD = 7
 
 
 class NaviglioOperator(BaseOperator):
@@ -53,6 +56,9 @@ class NaviglioOperator(BaseOperator):
         self.pipeline = pipeline
         self.groups = list(groups)
 
+    def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
+        """Do what comes after all groups went well; nothing by default."""
+
     @abstractmethod
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
         """Do the step for one group; return counts."""
@@ -62,12 +68,14 @@ class NaviglioOperator(BaseOperator):
         counts: Counter[str] = Counter()
         errors: dict[str, NaviglioError] = {}
         with told_to_airflow(), site_of(self.pipeline) as site:
-            for group in self._chosen(site, context):
+            groups = self._chosen(site, context)
+            for group in groups:
                 try:
                     counts.update(self.step(site, group, context))
                 except NaviglioError as error:
                     errors[group.name] = error
             _raise(errors)
+            self.done(site, groups, context)
         return dict(counts)
 
     def _chosen(self, site: Site, context: Context) -> list[Group]:
@@ -103,8 +111,60 @@ class CaptureOperator(NaviglioOperator):
         }
 
 
-class ApplyOperator(NaviglioOperator):
+class PublishingOperator(NaviglioOperator):
+    """A step after which tables are published, as far as their assets are its `outlets`.
+
+    Its events name the partitions that are final and not yet published (`naviglio.flows.publish`);
+    a task that has none to publish succeeds without an event. They tell by their extra up to where
+    the table is published, which the next task reads: an event that was lost comes again.
+    """
+
+    def __init__(self, *, outlets: Sequence[Asset] = (), **kwargs: Any) -> None:
+        super().__init__(outlets=list(outlets), inlets=list(outlets), **kwargs)
+
+    @abstractmethod
+    def asset(self, site: Site, table: TableSpec) -> Asset:
+        """Return the asset that this step changes."""
+
+    @abstractmethod
+    def reached(self, site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
+        """Return up to where each of the tables is now, by name; without those not there yet."""
+
+    def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
+        """Publish what is final and not yet published."""
+        from naviglio.flows.publish import publication
+
+        declared, told = {*self.outlets}, []
+        tables = [(group, table) for group in groups for table in group.tables]
+        wanted = [(g, t) for g, t in tables if self.asset(site, t) in declared]
+        at = self.reached(site, [table for _, table in wanted]) if wanted else {}
+        for group, table in wanted:
+            if table.name not in at:
+                continue
+            asset = self.asset(site, table)
+            last = last_extra(context["inlet_events"][asset])
+            found = publication(site, group, table, at[table.name], last)
+            if found is not None:
+                event = context["outlet_events"][asset]
+                event.extra = found.extra
+                event.add_partitions(list(found.keys))
+                told.append(asset)
+                log.info("published %s: %s", asset.name, _few(found.keys))
+        # Airflow makes an event of every outlet that a task has at its end, even of one without.
+        self.outlets = told
+
+
+class ApplyOperator(PublishingOperator):
     """Apply every batch that lake tables lack, in order: the second commit."""
+
+    def asset(self, site: Site, table: TableSpec) -> Asset:
+        """Return the lake table's asset."""
+        return lake_asset(site.pipeline, table)
+
+    def reached(self, site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
+        """Return the lake tables' versions."""
+        found = {table.name: site.lake(table).seen() for table in tables}
+        return {name: seen for name, seen in found.items() if seen is not None}
 
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
         """Bring the lake tables of one group up to date."""
@@ -161,8 +221,24 @@ class TransformOperator(BaseOperator):
         return {"batches": len(done.batches), "upserts": rows}
 
 
-class LoadOperator(NaviglioOperator):
+class LoadOperator(PublishingOperator):
     """Load everything that targets lack of their lake tables: the third commit."""
+
+    def asset(self, site: Site, table: TableSpec) -> Asset:
+        """Return the target's asset."""
+        return target_asset(site.pipeline, table)
+
+    def reached(self, site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
+        """Return the lake tables' versions that the ledger holds."""
+        from naviglio.lake.table import Seen
+
+        ledger = site.target.ledger()
+        rows = {table.name: ledger.get(str(table.target)) for table in tables}
+        return {
+            name: Seen(lake_table=row.lake_table, version=row.version, batch=row.batch)
+            for name, row in rows.items()
+            if row is not None
+        }
 
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
         """Bring the targets of one group up to date."""
@@ -267,6 +343,10 @@ def _told(verdict: Verdict) -> str:
         if rows.count
     )
     return f"{verdict.table} against {verdict.against}: {', '.join(told)}"
+
+
+def _few(keys: Sequence[str]) -> str:
+    return ", ".join(keys) if len(keys) <= _MOST_TOLD else f"{keys[0]} .. {keys[-1]} ({len(keys)})"
 
 
 def _raise(errors: dict[str, NaviglioError]) -> None:

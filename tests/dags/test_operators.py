@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from airflow.sdk import Context
-from airflow.sdk.api.datamodels._generated import DagRunType
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from naviglio.adapters.postgres.embedded import Cluster
-from naviglio.connections.connections import variable_of
 from naviglio.errors import ConfigError, LostRaceError
 from naviglio_airflow.dags import dag_of
 from naviglio_airflow.operators import (
@@ -23,43 +17,10 @@ from naviglio_airflow.operators import (
     ReconcileOperator,
     told_to_airflow,
 )
-from tests.integration.lines import Line, drop_schemas, new_line
+from tests.dags.told import context, path_of
+from tests.integration.lines import Line
 
 STEPS = ("capture", "apply", "load")
-
-
-@pytest.fixture
-def line(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """Return a log table `t` and a registry table `r`, as the environment names them."""
-    made = new_line(cluster, tmp_path)
-    monkeypatch.setenv("NAVIGLIO_HOME", str(made.home.root))
-    for name, url in made.urls.items():
-        monkeypatch.setenv(variable_of(name), url)
-    made.declare(
-        t="{capture: {where: modified_at}, event_time: at, deletes: sweep}", r="{capture: diff}"
-    )
-    made.source(
-        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, modified_at timestamptz, x text)",
-        "CREATE TABLE r (id int PRIMARY KEY, x text)",
-        "INSERT INTO t SELECT n, timestamptz '2013-01-05 12:00Z' + n * interval '1 day',"
-        " now() - interval '1 h', 'v' || n FROM generate_series(1, 4) n",
-        "INSERT INTO r VALUES (1, 'a')",
-    )
-    try:
-        yield made
-    finally:
-        drop_schemas(made)
-
-
-def context(kind: str = "manual", key: str | None = None, **params: Any) -> Context:
-    """Return what a run tells its tasks, as far as they look."""
-    run = SimpleNamespace(run_type=DagRunType(kind), partition_key=key)  # as a task gets it
-    return cast("Context", {"dag_run": run, "params": params})
-
-
-def path_of(line: Line) -> Path:
-    """Return the pipeline's file."""
-    return line.home.pipelines / f"{line.pipeline.name}.yaml"
 
 
 def run(line: Line, told: Context) -> dict[str, dict[str, int]]:

@@ -128,7 +128,7 @@ def work_of(site: Site, one: Transform, *, whole: bool = False) -> Work | None:
     head, program = site.landing(one.group).head(), _program(site, one)
     reach("capture: after head")
     before = head.manifest.position if head.manifest else None
-    since = {name: _seen(found) for name, found in before.tables.items()} if before else {}
+    since = {name: seen_of(found) for name, found in before.tables.items()} if before else {}
     found: dict[str, tuple[Seen, str, set[date]]] = {}
     seen: dict[str, Seen] = {}
     for wanted in sorted(one.inputs, key=lambda i: i.way == "through"):
@@ -156,7 +156,7 @@ def work_of(site: Site, one: Transform, *, whole: bool = False) -> Work | None:
 def unseen(site: Site, one: Transform) -> tuple[str, ...]:
     """Return the inputs with batches that the last computation lacks, as `flights: 12 of 14`."""
     manifest = site.landing(one.group).head().manifest
-    seen = {name: _seen(at) for name, at in manifest.position.tables.items()} if manifest else {}
+    seen = {name: seen_of(at) for name, at in manifest.position.tables.items()} if manifest else {}
     told = []
     for wanted in one.inputs:
         at, there = seen.get(wanted.table), _lake(site, wanted.table).number()
@@ -307,7 +307,8 @@ def _position(work: Work, schema: TableSchema, number: int) -> Position:
     )
 
 
-def _seen(found: TablePosition) -> Seen | None:
+def seen_of(found: TablePosition) -> Seen | None:
+    """Return what a transform has seen of an input, as its position says; None for none."""
     way, _, rest = found.way.partition(" ")
     if way != "lake":
         return None

@@ -66,6 +66,16 @@ class LakeTable:
         table = self._open()
         return None if table is None else str(table.metadata().id)
 
+    def seen(self) -> Seen | None:
+        """Return what a reader sees now; None when there is no table."""
+        table = self._open()
+        if table is None:
+            return None
+        return Seen(
+            lake_table=str(table.metadata().id), version=table.version(),
+            batch=_number(table, self._owner(table)),
+        )  # fmt: skip
+
     def version(self) -> int | None:
         """Return the Delta version (compactions count too); None when there is no table."""
         table = self._open()
@@ -118,9 +128,14 @@ class LakeTable:
             return None
         return feed_of(table, self._owner(table), since)
 
-    def images(self, since: Seen | None, columns: Sequence[str]) -> Images | None:
-        """Return old and new images of the rows that changed since; None without a table."""
-        table = self._open()
+    def images(
+        self, since: Seen | None, columns: Sequence[str], version: int | None = None
+    ) -> Images | None:
+        """Return old and new images of the rows that changed since; None without a table.
+
+        As of now, or of one Delta version.
+        """
+        table = self._open(version)
         if table is None:
             return None
         return images_of(table, self._owner(table), since, columns)
@@ -129,6 +144,13 @@ class LakeTable:
         """Return the paths of the data files of a version, sorted."""
         table = self._open(version)
         return sorted(data_files(table)) if table is not None else []
+
+    def rows(self, version: int) -> int:
+        """Return how many rows a version has, from its log."""
+        table = self._open(version)
+        if table is None:
+            return 0
+        return sum(pa.table(table.get_add_actions()).column("num_records").to_pylist())
 
     def scan(self, version: int | None = None) -> Iterator[pa.RecordBatch]:
         """Stream all rows (of one Delta version) in their carriers and `_beyond`."""

@@ -88,6 +88,10 @@ class Landing:
                 low = middle
         return self._head(low) if low else Head()
 
+    def batch(self, number: int) -> Manifest:
+        """Return the manifest of a batch; IdentityError when there is none."""
+        return self._manifest(number)[0]
+
     def after(self, number: int) -> Iterator[Manifest]:
         """Yield every batch after `number` in order, each checked against the one before."""
         previous = self._head(number).sha256 if number else ""
@@ -167,14 +171,17 @@ class Landing:
     # --- inner ----------------------------------------------------------------------------------
 
     def _head(self, number: int) -> Head:
+        manifest, sha256 = self._manifest(number)
+        return Head(number=number, manifest=manifest, sha256=sha256)
+
+    def _manifest(self, number: int) -> tuple[Manifest, str]:
         data = self._bytes(number)
         if data is None:
             raise IdentityError(
                 f"{self.store.root} has no batch {number}, though a lake table has applied it. "
                 "Restore the landing's folder, or move the lake table away to start over."
             )
-        manifest = self._decode(_path(number), data, Manifest)
-        return Head(number=number, manifest=manifest, sha256=hashlib.sha256(data).hexdigest())
+        return self._decode(_path(number), data, Manifest), hashlib.sha256(data).hexdigest()
 
     def _bytes(self, number: int) -> bytes | None:
         return self.store.read(_path(number))

@@ -54,6 +54,17 @@ def referring(
         yield from engine.sql(query).to_arrow_reader(_BATCH_ROWS)
 
 
+def times_from(
+    files: Sequence[str], schema: pa.Schema, column: str, day: date | None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the different event times of the rows in `files`, from the day before `day` on."""
+    with local_engine() as engine:
+        view_files(engine, "rows", files, schema)
+        low = f"{quoted(column)} >= '{day - timedelta(days=1)}'" if day else "true"
+        query = f"SELECT DISTINCT {quoted(column)} FROM rows WHERE {low}"
+        yield from engine.sql(query).to_arrow_reader(_BATCH_ROWS)
+
+
 def output_windows(days: Iterable[date]) -> tuple[Window, ...]:
     """Return the windows of a day column that hold these days: a day is [00:00, 24:00) UTC."""
     spans = [
