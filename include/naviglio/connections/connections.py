@@ -45,7 +45,7 @@ class Connections:
         url = self._environ.get(variable_of(conn_id), "").strip()
         if url:
             return url
-        stored = self._stored()
+        stored = self.stored()
         if conn_id not in stored:
             raise ConfigError(self._unknown(conn_id, stored))
         return stored[conn_id]
@@ -56,7 +56,7 @@ class Connections:
             raise ConfigError("there is no connections file to write to. Name one.")
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with _alone(self._file.with_suffix(".lock")):
-            self._stored()  # refuses a file that it can't read
+            self.stored()  # refuses a file that it can't read
             yaml = YAML()
             yaml.width = 1_000_000  # a URL stays on its line
             there = self._file.exists() and self._file.read_text("utf-8-sig").strip()
@@ -72,7 +72,8 @@ class Connections:
             finally:
                 Path(temporary).unlink(missing_ok=True)
 
-    def _stored(self) -> dict[str, str]:
+    def stored(self) -> dict[str, str]:
+        """Return the file's connections, passwords in them; ConfigError for one that is unfit."""
         path = self._file
         if path is None or not path.exists():
             return {}

@@ -6,29 +6,28 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
+from urllib.parse import urlsplit
 
+from naviglio.connections.connections import Connections
+from naviglio.deployment import declared
+from naviglio.deployment.declared import Tell
 from naviglio.deployment.processes import Process, holder
-from naviglio.deployment.settings import Place, environment
+from naviglio.deployment.settings import Place, environment, inherited, remember_port
 from naviglio.errors import ConfigError, TargetError
 from naviglio.flows import embedded
+from naviglio.transform.spark import has_java
 
 NAMES = ("api-server", "scheduler", "dag-processor", "triggerer")
-POOLS = {"naviglio_source": 2, "naviglio_target": 2, "naviglio_spark": 1}
 _PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 _START_LIMIT_S = 180.0
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +59,23 @@ def start(place: Place, tell: Tell) -> AirflowReport:
     Raises `ConfigError` for a taken port and `TargetError`, with the end of its log, for a process
     that ends; what runs then goes on, so that the next start takes up from there.
     """
+    if not has_java(os.environ):
+        tell("no Java is here: transforms will fail; install Java 17 or newer, or set JAVA_HOME")
     embedded.start(place.home)
     with _alone(place):
-        missing = [name for name, pid in status(place).processes.items() if pid is None]
+        urls = embedded.urls(place.home)
+        told = environment(place, urls["airflow_db"])
+        environ = inherited(os.environ)
+        missing = _missing(place, told, tell)
         if "api-server" in missing:
             _check_port(place)
-        urls = embedded.urls(place.home)
-        environ = environment(place, urls["airflow_db"], os.environ)
+        remember_port(place)
         if missing:
-            _prepare(place, urls, environ, tell)
+            _prepare(place, urls, environ | told, tell)
         since = datetime.now(UTC) if missing else datetime.min.replace(tzinfo=UTC)
         for name in missing:
             tell(f"starting {name}")
-            Process(place.folder, name).start([_airflow(), name], environ)
+            Process(place.folder, name).start([declared.command(), name], environ, told)
         _wait_until_healthy(place, since, tell)
     return status(place)
 
@@ -85,55 +88,30 @@ def stop(place: Place) -> bool:
         return any([Process(place.folder, name).stop() for name in reversed(NAMES)])
 
 
+def _missing(place: Place, told: Mapping[str, str], tell: Tell) -> list[str]:
+    """Return what doesn't run, having ended what was told otherwise: moved, or of another port."""
+    processes = [Process(place.folder, name) for name in NAMES]
+    for process in processes:
+        if process.found() and not process.told(told):
+            tell(f"ending {process.name}, which was started with other settings")
+            process.stop()
+    return [process.name for process in processes if process.found() is None]
+
+
 def _prepare(place: Place, urls: Mapping[str, str], environ: Mapping[str, str], tell: Tell) -> None:
     """Bring the metadata to this version, then add the connections and pools that are missing."""
-    mark = place.folder / "migrated"
-    now = f"{version('apache-airflow')} {urls['airflow_db'].rpartition('@')[2]}"
+    mark, known = place.folder / "migrated", place.folder / "declared.json"
+    # The password tells one cluster from another, and stays when the home moves.
+    cluster = sha256((urlsplit(urls["airflow_db"]).password or "").encode()).hexdigest()
+    now = f"{version('apache-airflow')} {cluster}"
     if not mark.exists() or mark.read_text() != now:
         tell("migrating the metadata")
-        _run(["db", "migrate"], environ)
+        declared.migrate(environ)
+        known.unlink(missing_ok=True)
         mark.write_text(now)
-    ids = {conn_id: urls[conn_id] for conn_id in embedded.IDS}
-    wanted = {"connections": connections(ids), "pools": pools()}
-    mark = place.folder / "declared"
-    if mark.exists() and mark.read_text() == repr(sorted(wanted["connections"])):
-        return
-    tell("declaring connections and pools")
-    for what, declared in wanted.items():
-        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=place.folder) as file:  # 0600
-            json.dump(declared, file)
-            file.flush()
-            _run([what, "import", file.name], environ)
-    mark.write_text(repr(sorted(wanted["connections"])))
-
-
-def connections(urls: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """Return Airflow's form of the server's connections, and that of Spark."""
-    from urllib.parse import parse_qs, unquote, urlsplit
-
-    made: dict[str, dict[str, object]] = {
-        "spark_default": {
-            "conn_type": "spark", "host": "local[*]", "extra": {"deploy-mode": "client"}
-        }
-    }  # fmt: skip
-    for conn_id, url in urls.items():
-        parts = urlsplit(url)
-        query = parse_qs(parts.query)
-        made[conn_id] = {
-            "conn_type": "postgres", "host": parts.hostname or query["host"][0],
-            "port": parts.port or int(query.get("port", ["5432"])[0]),
-            "login": unquote(parts.username or ""), "password": unquote(parts.password or ""),
-            "schema": parts.path.lstrip("/"),
-        }  # fmt: skip
-    return made
-
-
-def pools() -> dict[str, dict[str, object]]:
-    """Return Airflow's form of the pools that bound the work on each system."""
-    return {
-        name: {"slots": slots, "description": "", "include_deferred": False}
-        for name, slots in POOLS.items()
-    }
+    ours = {conn_id: urls[conn_id] for conn_id in embedded.IDS}
+    stored = Connections({}, place.home.connections).stored()
+    declared.declare(known, ours | stored, environ, tell)
 
 
 def _wait_until_healthy(place: Place, since: datetime, tell: Tell) -> None:
@@ -184,23 +162,6 @@ def _check_port(place: Place) -> None:
                 f"port {place.port} of 127.0.0.1 is taken by {holder(place.port)}. Choose another: "
                 "`naviglio airflow start --port 8081`, or set NAVIGLIO_AIRFLOW_PORT."
             ) from problem
-
-
-def _airflow() -> str:
-    command = Path(sys.executable).with_name("airflow")
-    if not command.exists():
-        raise ConfigError(f"{command}: Airflow is not installed here. Run `make setup`.")
-    return str(command)
-
-
-def _run(arguments: list[str], environ: Mapping[str, str]) -> None:
-    done = subprocess.run(
-        [_airflow(), *arguments], env=dict(environ), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise TargetError(
-            f"`airflow {' '.join(arguments[:2])}` failed:\n{(done.stdout + done.stderr)[-2000:]}"
-        )
 
 
 @contextmanager

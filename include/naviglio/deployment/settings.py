@@ -16,6 +16,7 @@ from naviglio.errors import ConfigError
 
 ADMIN = "admin"
 _PORT = 8080
+_PORT_FILE = "port"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,25 @@ class Place:
 
 
 def place_of(home: Home, port: int | None, environ: Mapping[str, str]) -> Place:
-    """Take the port that was asked for, NAVIGLIO_AIRFLOW_PORT, or 8080."""
-    said = str(port or environ.get("NAVIGLIO_AIRFLOW_PORT") or _PORT)
+    """Take the port that was asked for, NAVIGLIO_AIRFLOW_PORT, that of the last start, or 8080."""
+    named = environ.get("NAVIGLIO_AIRFLOW_PORT")
+    said = str(port or named or _last_port(home) or _PORT)
     if not said.isdigit() or not 0 < int(said) < 2**16:
-        raise ConfigError(f"NAVIGLIO_AIRFLOW_PORT: {said!r} is no port. Name one of 1 to 65535.")
+        where = "NAVIGLIO_AIRFLOW_PORT" if named and not port else "the port"
+        raise ConfigError(f"{where}: {said!r} is no port. Name one of 1 to 65535.")
     return Place(home=home, port=int(said))
+
+
+def remember_port(place: Place) -> None:
+    """Let the next start take this port when none is named."""
+    (place.folder / _PORT_FILE).write_text(f"{place.port}\n")
+
+
+def _last_port(home: Home) -> str:
+    try:
+        return (home.root / "airflow" / _PORT_FILE).read_text().strip()
+    except OSError:
+        return ""
 
 
 def password(place: Place) -> str:
@@ -74,14 +89,18 @@ def make_secrets(place: Place) -> dict[str, str]:
     )
 
 
-def environment(place: Place, database: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of every process of this Airflow; secrets travel only here."""
-    folder, checkout = place.folder, Path.cwd()
-    tools = Path(sys.executable).parent
-    url = database.replace("postgresql://", "postgresql+psycopg://", 1)
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what every process takes over from its starter: all but another Airflow's settings."""
     kept = {name: value for name, value in environ.items() if not name.startswith("AIRFLOW__")}
-    return kept | make_secrets(place) | {
-        "PATH": f"{tools}{os.pathsep}{environ.get('PATH', os.defpath)}",
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', os.defpath)}"
+    return kept | {"PATH": path}
+
+
+def environment(place: Place, database: str) -> dict[str, str]:
+    """Return what every process of this Airflow is told; secrets travel only here."""
+    folder, checkout = place.folder, Path.cwd()
+    url = database.replace("postgresql://", "postgresql+psycopg://", 1)
+    return make_secrets(place) | {
         "NAVIGLIO_HOME": str(place.home.root),
         "NAVIGLIO_PIPELINES": str(place.home.pipelines),
         "AIRFLOW_HOME": str(folder),

@@ -33,9 +33,8 @@ def start(home: Home) -> ServerReport:
     was_running = cluster.running()
     cluster.start()
     urls = {conn_id: url for conn_id, url in cluster.urls().items() if conn_id in IDS}
-    kept = _others(home, urls)
+    kept = write_down(home, urls)
     ours = {conn_id: url for conn_id, url in urls.items() if conn_id not in kept}
-    _write(home, ours)
     return ServerReport(
         folder=str(home.postgres), running=True, was_running=was_running,
         connections={conn_id: safe(url) for conn_id, url in ours.items()}, kept=kept,
@@ -61,10 +60,17 @@ def urls(home: Home) -> Mapping[str, str]:
     return Cluster(home.postgres).urls()
 
 
-def _write(home: Home, ours: Mapping[str, str]) -> None:
+def write_down(home: Home, urls: Mapping[str, str]) -> tuple[str, ...]:
+    """Write connections into the home's file; return the ids that somebody pointed elsewhere.
+
+    Those are left alone.
+    """
+    kept = _others(home, urls)
+    ours = {conn_id: url for conn_id, url in urls.items() if conn_id not in kept}
     connections = Connections({}, home.connections)
     if any(_url(connections, conn_id) != url for conn_id, url in ours.items()):
         connections.write(ours)
+    return kept
 
 
 def _others(home: Home, urls: Mapping[str, str]) -> tuple[str, ...]:

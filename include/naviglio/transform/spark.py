@@ -63,8 +63,7 @@ class Spark:
         Raises ConfigError without a Java, RetryableError when the application ends badly. It ends
         with this process, whatever ends that.
         """
-        java = os.environ.get("JAVA_HOME")
-        if not (shutil.which("java") or (java and Path(java, "bin", "java").exists())):
+        if not has_java(os.environ):
             raise ConfigError(
                 "Spark needs Java 17 or newer and found no `java`. Install it "
                 "(Debian: sudo apt-get install openjdk-17-jre-headless), or set JAVA_HOME."
@@ -104,6 +103,14 @@ class Spark:
 
 
 Results = dict[str, dict[str, Any]]
+
+
+def has_java(environ: Mapping[str, str]) -> bool:
+    """Whether a `java` is on the path or in JAVA_HOME, of whatever version."""
+    home = environ.get("JAVA_HOME")
+    return bool(shutil.which("java", path=environ.get("PATH"))) or bool(
+        home and Path(home, "bin", "java").exists()
+    )
 
 
 def local(home: Path, environ: Mapping[str, str]) -> Spark:

@@ -7,14 +7,35 @@ import os
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from naviglio.config.home import Home
-from naviglio.deployment import airflow, settings
+from naviglio.deployment import airflow, declared, settings
 from naviglio.deployment.processes import Process
 from naviglio.errors import ConfigError
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+# Start a child, and say its id: in a session of its own, as Spark is, or with a title of its own,
+# which overwrites its environment, as Airflow's workers are.
+OWN_SESSION = """
+import subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"],
+      start_new_session=True).pid, flush=True)
+time.sleep(60)
+"""
+OWN_TITLE = """
+import os, time, setproctitle
+child = os.fork()
+if not child:
+    setproctitle.setproctitle("x" * 5000)
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+CHILDREN = pytest.mark.parametrize("child", [OWN_SESSION, OWN_TITLE], ids=["session", "title"])
 
 
 def _place(folder: Path, port: int = 8080) -> settings.Place:
@@ -35,7 +56,9 @@ def test_the_environment_is_the_homes(tmp_path: Path) -> None:
     """Airflow sees this home and database, and no setting of another Airflow."""
     place = _place(tmp_path, 8099)
     url = "postgresql://a:b@/airflow?host=/s"
-    made = settings.environment(place, url, {"AIRFLOW__CORE__EXECUTOR": "x", "LANG": "C"})
+    made = settings.inherited({"AIRFLOW__CORE__DAGS_FOLDER": "x", "LANG": "C"})
+    assert "AIRFLOW__CORE__DAGS_FOLDER" not in made
+    made |= settings.environment(place, url)
     assert made["NAVIGLIO_HOME"] == str(tmp_path)
     assert made["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
     assert made["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("postgresql+psycopg://a:b@/")
@@ -53,8 +76,10 @@ def test_a_stranger_with_the_noted_id_is_not_ours(tmp_path: Path) -> None:
 
 def test_a_process_is_started_found_and_ended(tmp_path: Path) -> None:
     """What was started is found by another caller and gone after its end."""
-    Process(tmp_path, "p").start([sys.executable, "-c", "import time; time.sleep(60)"], os.environ)
+    Process(tmp_path, "p").start(SLEEP, os.environ, {"A": "1"})
     assert Process(tmp_path, "p").found() is not None
+    assert Process(tmp_path, "p").told({"A": "1"})
+    assert not Process(tmp_path, "p").told({"A": "2"})
     assert Process(tmp_path, "p").stop()
     assert Process(tmp_path, "p").found() is None
 
@@ -69,7 +94,107 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 def test_a_socket_connection_becomes_airflows() -> None:
     """A URL over a socket folder names it as the host, with the password decoded."""
-    made = airflow.connections({"warehouse": "postgresql://u:a%2Fb@/w?host=%2Frun%2Fs&port=5432"})
+    url = "postgresql://u:a%2Fb@/w?host=%2Frun%2Fs&port=5432"
+    made = declared.connections({"warehouse": url}, "local[*]", print)
     assert made["warehouse"]["host"] == "/run/s"
     assert made["warehouse"]["password"] == "a/b"
     assert made["spark_default"]["host"] == "local[*]"
+
+
+def test_options_and_other_kinds_become_airflows() -> None:
+    """Options of a URL are the extra; an unclear URL is named by its id, and left out."""
+    urls = {
+        "shop": "postgresql://u:p@db.example:5433/shop?sslmode=require",
+        "dwh": "mssql://sa:x@sql.example:1433/dwh",
+        "odd": "postgresql://u:p/q@[bad/x",
+    }
+    said: list[str] = []
+    made = declared.connections(urls, "spark://m:7077", said.append)
+    assert made["shop"] == {
+        "conn_type": "postgres", "host": "db.example", "port": 5433, "login": "u", "password": "p",
+        "schema": "shop", "extra": {"sslmode": "require"},
+    }  # fmt: skip
+    assert made["dwh"]["conn_type"] == "mssql"
+    assert made["spark_default"]["host"] == "spark://m:7077"
+    assert "odd" not in made
+    assert len(said) == 1
+    assert "odd" in said[0]
+    assert "p/q" not in said[0]
+
+
+def test_only_what_changed_is_declared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every connection at first, then those whose URL changed; pools once; no password kept."""
+    calls: list[tuple[str, set[str]]] = []
+
+    def imported(arguments: list[str], environ: object) -> None:
+        del environ
+        calls.append((arguments[0], set(json.loads(Path(arguments[-1]).read_text()))))
+
+    monkeypatch.setattr(declared, "run", imported)
+    mark = tmp_path / "declared.json"
+    urls = {"a": "postgresql://u:s3cret@h/a", "b": "postgresql://u:s3cret@h/b"}
+    for changed in ({}, {}, {"b": "postgresql://u:s3cret@other/b"}, {"c": "postgresql://h/c"}):
+        urls |= changed
+        declared.declare(mark, urls, {}, lambda _: None)
+    assert calls == [
+        ("connections", {"spark_default", "a", "b"}),
+        ("pools", set(declared.POOLS)),
+        ("connections", {"b"}),
+        ("connections", {"c"}),
+    ]
+    assert "s3cret" not in mark.read_text()
+
+
+@CHILDREN
+def test_what_outlives_a_killed_process_is_ended(tmp_path: Path, child: str) -> None:
+    """After a kill -9 its children, in sessions of their own too, are ended by the next start."""
+    process = Process(tmp_path, "p")
+    orphan = _orphan_of(process, child)
+    process.start(SLEEP, os.environ, {})
+    assert not orphan.is_running()
+    assert process.found() is not None
+    assert process.stop()
+
+
+@CHILDREN
+def test_a_stop_ends_orphans_too(tmp_path: Path, child: str) -> None:
+    """A stop after a kill -9 leaves nothing, and says that something lived."""
+    process = Process(tmp_path, "p")
+    orphan = _orphan_of(process, child)
+    assert process.stop()
+    assert not orphan.is_running()
+    assert not process.stop()
+
+
+def test_the_port_is_remembered(tmp_path: Path) -> None:
+    """The port of the last start holds for all commands, unless another one is named."""
+    home = Home(root=tmp_path, pipelines=tmp_path)
+    assert settings.place_of(home, None, {}).port == 8080
+    place = settings.place_of(home, 8099, {})
+    place.folder.mkdir()
+    settings.remember_port(place)
+    assert settings.place_of(home, None, {}).port == 8099
+    assert settings.place_of(home, None, {"NAVIGLIO_AIRFLOW_PORT": "8077"}).port == 8077
+    assert settings.place_of(home, 8066, {"NAVIGLIO_AIRFLOW_PORT": "8077"}).port == 8066
+
+
+def _orphan_of(process: Process, program: str) -> psutil.Process:
+    """Return the child of a process that was killed."""
+    process.start([sys.executable, "-c", program], os.environ, {})
+    parent = process.found()
+    assert parent is not None
+    orphan = psutil.Process(_number_in(process.log))
+    parent.kill()
+    parent.wait(10)
+    assert orphan.is_running()
+    return orphan
+
+
+def _number_in(log: Path) -> int:
+    deadline = time.monotonic() + 20
+    while not log.read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return int(log.read_text())

@@ -47,15 +47,19 @@ _RIGHTS = {  # database -> statements, each of which may be repeated
 STATE = hashlib.sha256(repr((LOGINS, _RIGHTS)).encode()).hexdigest()
 
 
-def set_up(admin_url: str, passwords: dict[str, str]) -> None:
-    """Bring roles, databases and rights to this version's state; every step may be repeated."""
+def set_up(admin_url: str, passwords: dict[str, str]) -> set[str]:
+    """Bring roles, databases and rights to this version's state; every step may be repeated.
+
+    Returns the databases that are new.
+    """
     with psycopg.connect(admin_url, autocommit=True) as connection:
         _make_roles(connection, passwords)
-        _make_databases(connection)
+        made = _make_databases(connection)
     for database, statements in _RIGHTS.items():
         with psycopg.connect(admin_url, dbname=database) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+    return made
 
 
 def _make_roles(connection: psycopg.Connection, passwords: dict[str, str]) -> None:
@@ -72,8 +76,9 @@ def _make_roles(connection: psycopg.Connection, passwords: dict[str, str]) -> No
         )
 
 
-def _make_databases(connection: psycopg.Connection) -> None:
+def _make_databases(connection: psycopg.Connection) -> set[str]:
     there = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-    for database in _RIGHTS:
-        if database not in there:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    made = set(_RIGHTS) - there
+    for database in sorted(made):
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    return made
