@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH_VENV := benchmarks/.venv
 BENCH_READY := $(BENCH_VENV)/.ready
-CODE := $(wildcard include plugins dags tests benchmarks)
+CODE := $(wildcard include plugins dags tests benchmarks docker)
 TYPED := $(filter-out benchmarks plugins,$(CODE)) $(filter-out %__pycache__/,$(wildcard plugins/*.py plugins/*/))
 COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" --quiet
 
@@ -44,12 +44,16 @@ demo: $(READY) ## Play a few days of New York's flights through a running Airflo
 test: $(READY) ## Run the tests
 	@$(BIN)/python -m pytest -q --durations=10
 
-check: $(READY) ## Lint, format, types, import direction, documentation
+check: $(READY) ## Lint, format, types, import direction, documentation, containers
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy $(TYPED)
 	@PYTHONPATH=include $(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/unit/test_docs.py
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yaml
+	@if docker compose version >/dev/null 2>&1; then docker compose --profile sqlserver config --quiet; \
+	  else echo "docker compose is not here: its own check of docker-compose.yaml is skipped"; fi
+	@$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_docker.py
 
 chaos: $(READY) ## Kill and freeze real processes at every commit: the whole matrix
 	@NAVIGLIO_CHAOS_FULL=1 $(BIN)/python -m pytest -q --durations=10 tests/chaos
@@ -67,8 +71,9 @@ stop: $(READY) ## Stop Airflow, then the embedded server
 	@$(BIN)/naviglio airflow stop
 	@$(BIN)/naviglio stop
 
-lock: $(READY) ## Resolve the dependencies anew into both lock files
+lock: $(READY) ## Resolve the dependencies anew into the lock files
 	@$(COMPILE) --upgrade pyproject.toml --group deployment --group dev -o requirements.txt
+	@$(COMPILE) --upgrade pyproject.toml --group deployment -c requirements.txt -o docker/requirements.txt
 	@$(COMPILE) --upgrade --group benchmarks -o benchmarks/requirements.txt
 
 clean: ## Stop the server; remove .venv, caches and the demo's data
