@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pgpq import ArrowToPostgresBinaryEncoder
 
 from benchmarks.measure import timed
-from naviglio.adapters.postgres.merge import create_staging
+from naviglio.adapters.postgres.merge import add_key, create_staging, create_target
 from naviglio.adapters.postgres.source import open_source
 from naviglio.adapters.postgres.target import PostgresTarget
 from naviglio.capture.reading import with_op
@@ -154,6 +154,70 @@ def write_changes(file: str) -> Work:
         with open_source(url).snapshot() as snapshot, pq.ParquetWriter(file, wanted) as writer:
             for batch in snapshot.read(Scan(table=name, schema=schema)):
                 writer.write_batch(with_op(batch, wanted))
+
+    return work
+
+
+def write_rows(file: str, source: str) -> Work:
+    """Write the source's `lineitem` as a Parquet file of all rows, as the lake has them."""
+    schema = _described(source)
+
+    def work() -> None:
+        wanted = arrow_schema(schema)
+        with open_source(source).snapshot() as snapshot, pq.ParquetWriter(file, wanted) as writer:
+            for batch in snapshot.read(Scan(table=_LINEITEM, schema=schema)):
+                full = batch.append_column(BEYOND, pa.nulls(batch.num_rows, pa.string()))
+                writer.write_batch((batch if BEYOND in batch.schema.names else full).cast(wanted))
+
+    return work
+
+
+def first_load(url: str, file: str, source: str) -> Work:
+    """Our way from a file of all rows to a target that was absent, committed."""
+    from naviglio.load.catch_up import catch_up
+    from naviglio.model import TableSpec
+    from naviglio.ports import Feed
+
+    schema = _described(source)
+    spec = TableSpec(
+        name="lineitem", source=_LINEITEM, target=_LOADED, key=schema.key, way="stream"
+    )
+
+    def work() -> dict[str, Any]:
+        target = PostgresTarget(url)
+        batches = pq.ParquetFile(file).iter_batches(16_384)
+        feed = Feed(
+            lake_table="bench", landing="bench", version=1, batch=1, schema=schema,
+            why_whole="first load", batches=batches,
+        )  # fmt: skip
+        row = catch_up(target, "bench", spec, lambda _: feed)
+        target.close()
+        return {"inserted": row.inserted if row else 0}
+
+    return work
+
+
+def copy_then_index(url: str, file: str, source: str) -> Work:
+    """The limit of a first load: COPY into the table itself, then its key's index, commit."""
+    schema = _described(source)
+
+    def work() -> dict[str, Any]:
+        rows = pq.ParquetFile(file)
+        encoder = ArrowToPostgresBinaryEncoder(
+            pa.schema([rows.schema_arrow.field(name) for name in schema.names])
+        )
+        with psycopg.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute("SET maintenance_work_mem = '256MB'")
+            cursor.execute("CREATE SCHEMA bench")
+            cursor.execute(create_target("bench.lineitem", schema))
+            with cursor.copy("COPY bench.lineitem FROM STDIN (FORMAT binary)") as copy:
+                copy.write(encoder.write_header())
+                for batch in rows.iter_batches(8_192, columns=list(schema.names)):
+                    copy.write(encoder.write_batch(batch))
+                copy.write(encoder.finish())
+            copied = cursor.rowcount
+            cursor.execute(add_key(_LOADED, schema.key))
+        return {"inserted": copied}
 
     return work
 
@@ -307,6 +371,7 @@ STEPS: dict[str, Callable[..., Work]] = {
     step.__name__: step
     for step in (
         *(extract, copy_to_nothing, adbc_read, adbc_compare, capture_table, write_changes, encode),
+        *(write_rows, first_load, copy_then_index),
         *(copy_encoded, stage, upsert, merge_by_hand, apply, load, replicate_all),
     )
 }

@@ -154,6 +154,34 @@ def load(ground: Ground, rounds: int) -> list[Result]:
     ]  # fmt: skip
 
 
+def first(ground: Ground, rounds: int) -> list[Result]:
+    """All rows of lineitem into a target that was absent, against COPY and its index after."""
+    load_tpch(ground, "lineitem")
+    rows, source = ground.files / "rows.parquet", ground.url("operations")
+    if not rows.exists():
+        ground.take("write_rows", file=str(rows), source=source)
+    ground.run(
+        "admin",
+        "DROP DATABASE IF EXISTS bench_empty WITH (FORCE)",
+        "CREATE DATABASE bench_empty OWNER naviglio_target",
+    )
+
+    def taken(step: str) -> Taken:
+        url = ground.fresh("bench_load", "bench_empty")
+        return ground.take(step, url=url, file=str(rows), source=source)
+
+    race = Race(ours=lambda _: taken("first_load"), copy=lambda _: taken("copy_then_index")).run(
+        rounds
+    )
+    assert all(one.told == race.taken["ours"][0].told for one in race.taken["copy"])
+    return [
+        Result(
+            what="first load of lineitem, staging and apply : COPY, then index",
+            values=race.ratio("ours", "copy"), bar=1.1, note=_note(race, "ours", "copy"),
+        )
+    ]  # fmt: skip
+
+
 def idle(ground: Ground, rounds: int) -> list[Result]:
     """A run of the demo's five tables that finds nothing to do."""
     environ = {**ground.environ, "NAVIGLIO_PIPELINES": str(ROOT / "include/pipelines")}
@@ -201,6 +229,7 @@ SUITES = {
     "diff": diff,
     "staging": staging,
     "load": load,
+    "first": first,
     "idle": idle,
     "memory": memory,
 }

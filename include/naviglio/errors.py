@@ -30,6 +30,10 @@ class ContentionError(RetryableError):
     """
 
 
+class SwapRefusedError(RetryableError):
+    """Rows can't take a target's place as they come; a merge of the same rows goes another way."""
+
+
 class ConfigError(NaviglioError):
     """The configuration must be edited: YAML, a connection, a grant."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 import msgspec
 import pyarrow as pa
@@ -237,6 +237,8 @@ class Feed:
     schema: TableSchema
     why_whole: str
     batches: Iterator[pa.RecordBatch]
+    rows: int | None = None  # of the lake table
+    changed_rows: int | None = None  # that these changes touch at most; None: not known before
 
 
 # --- target -------------------------------------------------------------------------------------
@@ -251,6 +253,7 @@ class Staging:
     rows: int
     whole: bool  # all rows of the lake table, or changes with `_op`
     has_beyond: bool  # some row holds values beyond their carrier
+    beside: bool = False  # holds the target's own types and can take its place
 
 
 class TargetTransaction(Protocol):
@@ -305,4 +308,39 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Drop staging tables of dead attempts and give back every connection."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFigures:
+    """What a target says of a table before a load."""
+
+    rows: int | None  # as the server estimates; None: there is no table yet
+    keeps: tuple[str, ...] = ()  # what a swap would lose, or why there can be none, by name
+
+
+@runtime_checkable
+class Swapping(Protocol):
+    """A target whose tables can be filled beside their place, and take it in the transaction.
+
+    `TargetTransaction.merge` does so with such a staging, or merges it where the table has come to
+    hold what a swap would lose.
+    """
+
+    def figures(self, target: TableName, schema: TableSchema) -> TargetFigures:
+        """Return what the catalogue says; nothing is changed."""
+        ...
+
+    def stage_beside(
+        self,
+        attempt: str,
+        target: TableName,
+        schema: TableSchema,
+        batches: Iterator[pa.RecordBatch],
+    ) -> Staging:
+        """Fill a table that can become the target with all rows.
+
+        Raises SwapRefusedError for rows that it can't take as they come; a merge takes them, or
+        tells which row is wrong.
+        """
         ...

@@ -18,9 +18,9 @@ from psycopg.rows import dict_row
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.sql import quote, table
 from naviglio.adapters.postgres.target import PostgresTarget, open_target
-from naviglio.errors import ConfigError, DataError, RetryableError
+from naviglio.errors import ConfigError, DataError, RetryableError, SwapRefusedError
 from naviglio.model import BEYOND, Column, Kind, LoadCounts, TableName, TableSchema
-from naviglio.ports import Target
+from naviglio.ports import Staging, Target, TargetFigures
 from tests.contract.target import (
     ID,
     PEOPLE,
@@ -198,6 +198,79 @@ class TestPostgresTarget(TargetContract):
         assert load(target, name, [row], schema=schema, whole=True) == LoadCounts(updated=1)
         gone = {**row, "_op": "delete"}
         assert load(target, name, [gone], schema=schema) == LoadCounts(deleted=1)
+
+    # --- a table filled beside -------------------------------------------------------------------
+
+    def beside(self, target: Target, name: TableName, rows: list[Row]) -> Staging:
+        """Fill a table that can become the target."""
+        assert isinstance(target, PostgresTarget)
+        told = batches(PEOPLE, rows, whole=True)
+        return target.stage_beside(uuid.uuid4().hex[:16], name, PEOPLE, told)
+
+    def merged(self, target: Target, name: TableName, staging: Staging) -> LoadCounts:
+        """Lock and merge."""
+        with target.begin() as transaction:
+            transaction.lock(name)
+            return transaction.merge(name, PEOPLE, staging)
+
+    def test_a_filled_table_becomes_the_target(self, target: Target, name: TableName) -> None:
+        """The rows are not written again; key, comment and the schema's grants are there."""
+        grant = f"IN SCHEMA {name.schema} GRANT SELECT ON TABLES TO PUBLIC"
+        staging = self.beside(target, name, [person(2), person(1)])
+        oid = self.ask(f"SELECT '{staging.name}'::regclass::oid")
+        self.outside.execute(f"ALTER DEFAULT PRIVILEGES {grant}".encode())
+        try:
+            assert self.merged(target, name, staging) == LoadCounts(inserted=2)
+        finally:
+            revoke = grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM ")
+            self.outside.execute(f"ALTER DEFAULT PRIVILEGES {revoke}".encode())
+
+        assert self.ask(f"SELECT '{table(name)}'::regclass::oid") == oid
+        assert self.ask(f"SELECT has_table_privilege('public', '{table(name)}', 'SELECT')") == [
+            True
+        ]
+        assert load(target, name, [person(1, "Bob"), person(3)]).updated == 1
+        target.check(name, PEOPLE, adopt=False)
+
+    def test_a_target_that_was_made_meanwhile_is_merged(
+        self, target: Target, name: TableName
+    ) -> None:
+        """By the filled table, which goes with the commit."""
+        staging = self.beside(target, name, [person(1), person(2)])
+        load(target, name, [person(1), person(3)])
+        assert self.merged(target, name, staging) == LoadCounts(inserted=1, deleted=1, unchanged=1)
+        assert staging.attempt not in self.staged()
+
+    def test_a_filled_table_with_two_rows_of_one_key(self, target: Target, name: TableName) -> None:
+        """The key is named, and nothing takes the target's place."""
+        staging = self.beside(target, name, [person(1), person(7), person(7, "Bob")])
+        with pytest.raises(DataError, match=r"key \(id=7\)"):
+            self.merged(target, name, staging)
+        assert self.stored(name) is None
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {**person(2), BEYOND: '{"amount": "NaN"}'},
+            person(2, "far too long"),
+            {**person(2), "id": None},
+        ],
+    )
+    def test_rows_that_only_a_merge_can_take_or_blame(
+        self, target: Target, name: TableName, bad: Row
+    ) -> None:
+        """They are refused while the table is filled, and it is gone."""
+        with pytest.raises(SwapRefusedError) as caught:
+            self.beside(target, name, [person(1), bad])
+        assert "far too long" not in str(caught.value)
+        assert self.stored(name) is None
+
+    def test_figures_tell_what_is_there(self, target: Target, name: TableName) -> None:
+        """An absent target, and what keeps one from being swapped."""
+        assert isinstance(target, PostgresTarget)
+        assert target.figures(name, PEOPLE) == TargetFigures(rows=None)
+        cast = replace(PEOPLE, columns=(*PEOPLE.columns, column("u", "uuid")))
+        assert "column 'u' is carried as text" in target.figures(name, cast).keeps[0]
 
     # --- staging ---------------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pyarrow as pa
 from tenacity import (
@@ -16,10 +18,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from naviglio.errors import ConfigError, ContentionError, LostRaceError
+from naviglio.errors import ConfigError, ContentionError, LostRaceError, SwapRefusedError
+from naviglio.load.plan import choose, figures_of
 from naviglio.model import LedgerRow, LoadCounts, TableSpec
 from naviglio.points import reach
-from naviglio.ports import Feed, Staging, Target
+from naviglio.ports import Feed, Staging, Swapping, Target
+
+log = logging.getLogger("naviglio.load")
 
 _TRIES = 6
 _BACKOFF_S, _LONGEST_WAIT_S = 0.1, 5.0  # between merges of one staging
@@ -65,11 +70,8 @@ def _catch_up_once(
     if feed is None:
         return None
     target.check(spec.target, feed.schema, adopt=spec.adopt)
-    attempt, whole = uuid.uuid4().hex[:16], bool(feed.why_whole)
-    batches = _Peeked(feed.batches)
-    staging = None
-    if whole or batches.any:
-        staging = target.stage(attempt, feed.schema, iter(batches), whole=whole)
+    attempt = uuid.uuid4().hex[:16]
+    feed, staging = _staged(target, spec, attempt, feed, partial(_all_rows, feed_since))
     reach("load: after staging")
     for again in Retrying(
         retry=retry_if_exception_type(ContentionError),
@@ -81,6 +83,34 @@ def _catch_up_once(
             row = _commit(target, pipeline, spec, _Load(attempt, before, feed, staging))
     reach("load: after commit")
     return row
+
+
+def _staged(
+    target: Target, spec: TableSpec, attempt: str, feed: Feed, all_rows: Callable[[str], Feed]
+) -> tuple[Feed, Staging | None]:
+    """Stage as the plan says; return the feed that was staged, which may be another."""
+    figures = figures_of(target, spec, feed)
+    plan = choose(figures)
+    log.info("load of %s by %s: %s; %s", spec.target, plan.way, plan.why, figures)
+    if plan.way == "swap" and isinstance(target, Swapping):
+        why = feed.why_whole or plan.why
+        feed = feed if feed.why_whole else all_rows(why)
+        try:
+            return feed, target.stage_beside(attempt, spec.target, feed.schema, feed.batches)
+        except SwapRefusedError as error:
+            log.info("load of %s by merge after all: %s", spec.target, error)
+            feed = all_rows(why)
+    batches, whole = _Peeked(feed.batches), bool(feed.why_whole)
+    if not whole and not batches.any:
+        return feed, None
+    return feed, target.stage(attempt, feed.schema, iter(batches), whole=whole)
+
+
+def _all_rows(feed_since: Callable[[LedgerRow | None], Feed | None], why: str) -> Feed:
+    feed = feed_since(None)
+    if feed is None:
+        raise LostRaceError("the lake table was taken away meanwhile; nothing was loaded.")
+    return replace(feed, why_whole=why)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pytest
 
-from naviglio.errors import ContentionError, RetryableError
+from naviglio.errors import ContentionError, RetryableError, SwapRefusedError
 from naviglio.load.catch_up import catch_up
 from naviglio.model import LedgerRow, TableName, TableSchema, TableSpec
-from naviglio.ports import Feed, Staging
+from naviglio.ports import Feed, Staging, TargetFigures
 from tests.contract.target import Row, batches
 from tests.fakes import ROWS, FakeTarget, FakeTransaction
 
@@ -83,3 +83,73 @@ def test_a_lost_server_is_not_asked_for_the_same_staging() -> None:
     with pytest.raises(RetryableError, match="away"):
         catch_up(target, "p", SPEC, feed)
     assert target.begun == 1
+
+
+@dataclass
+class Swapped(FakeTarget):
+    """A target that can be filled beside; `refuses` rows as they come."""
+
+    figured: TargetFigures = field(default_factory=lambda: TargetFigures(rows=None))
+    refuses: bool = False
+    ways: list[str] = field(default_factory=list)
+
+    def figures(self, target: TableName, schema: TableSchema) -> TargetFigures:
+        """Return what was told."""
+        return self.figured
+
+    def stage_beside(
+        self,
+        attempt: str,
+        target: TableName,
+        schema: TableSchema,
+        batches: Iterator[pa.RecordBatch],
+    ) -> Staging:
+        """Note it; read a batch before anything is refused."""
+        self.ways.append("beside")
+        next(batches)
+        if self.refuses:
+            raise SwapRefusedError("a row")
+        return super().stage(attempt, schema, batches, whole=True)
+
+    def stage(
+        self, attempt: str, schema: TableSchema, batches: Iterator[pa.RecordBatch], *, whole: bool
+    ) -> Staging:
+        """Note it."""
+        self.ways.append("whole" if whole else "changes")
+        return super().stage(attempt, schema, batches, whole=whole)
+
+
+def fed(*, whole: str = "", changed: int = 2) -> Callable[[LedgerRow | None], Feed]:
+    """Return a feed of two rows or changes; all four rows when asked without a ledger row."""
+
+    def feed_since(_: LedgerRow | None) -> Feed:
+        again = bool(asked) or bool(whole)
+        asked.append(again)
+        rows: list[Row] = [{"id": n} for n in range(4 if again else 2)]
+        return Feed(
+            lake_table="d", landing="l", version=1, batch=1, schema=ROWS,
+            why_whole=(whole or "first load") if again else "", rows=4, changed_rows=changed,
+            batches=batches(ROWS, rows, whole=again),
+        )  # fmt: skip
+
+    asked: list[bool] = []
+    return feed_since
+
+
+def test_rows_that_can_not_be_swapped_are_merged_after_all() -> None:
+    """All of them, from the first on."""
+    target = Swapped(refuses=True)
+    row = catch_up(target, "p", SPEC, fed(whole="first load"))
+    assert row is not None
+    assert (target.ways, len(target.rows), row.why_whole) == (
+        ["beside", "whole"], 4, "first load",
+    )  # fmt: skip
+
+
+def test_where_most_rows_change_all_of_them_are_read() -> None:
+    """And the ledger says why."""
+    target = Swapped(figured=TargetFigures(rows=4))
+    row = catch_up(target, "p", SPEC, fed(changed=3))
+    assert row is not None
+    assert target.ways == ["beside"]
+    assert row.why_whole == "most rows change: 3 of 4"

@@ -23,7 +23,7 @@ from naviglio.errors import DataError, TargetError
 from naviglio.model import BEYOND, OP, TableSchema
 from naviglio.ports import Staging
 
-_PREFIX = "s_"
+PREFIX = "s_"
 _NAME_BYTES = 63
 _ROWS_AT_ONCE = 8_192  # encoded in memory; more at once is not faster
 _LOCK = "hashtextextended('naviglio staging ' || %s, 0)"
@@ -31,7 +31,7 @@ _LOCK = "hashtextextended('naviglio staging ' || %s, 0)"
 
 def staging_table(attempt: str) -> str:
     """Return the quoted name of an attempt's staging table; ValueError when it is too long."""
-    name = _PREFIX + attempt
+    name = PREFIX + attempt
     if len(name.encode()) > _NAME_BYTES:
         raise ValueError(f"Attempt {attempt!r} is too long for a name of {_NAME_BYTES} bytes.")
     return f"{quote(SCHEMA)}.{quote(name)}"
@@ -55,12 +55,8 @@ def fill(
     with connection.transaction():
         connection.execute(f"DROP TABLE IF EXISTS {name}")
         connection.execute(create_staging(name, schema, whole=whole))
-        counted = _Counted(batches, arrow_schema(schema, changes=not whole))
-        copied = _copy(connection, name, counted)
-        if copied != counted.rows:
-            raise TargetError(
-                f"staging {name}: {counted.rows} rows were sent, the server counts {copied}."
-            )
+        counted = Counted(batches, arrow_schema(schema, changes=not whole))
+        copied = copy(connection, name, counted)
         # Without statistics a delete's anti-join may be planned as a loop over the whole staging.
         analysed = [*schema.key] if whole else [*schema.key, OP]
         connection.execute(f"ANALYZE {name} ({columns(analysed)})")
@@ -75,10 +71,10 @@ def sweep(connection: psycopg.Connection, mine: Collection[str] = ()) -> None:
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %s AND c.relkind = 'r' AND starts_with(c.relname, %s)"
         " AND pg_has_role(c.relowner, 'USAGE')",
-        (SCHEMA, _PREFIX),
+        (SCHEMA, PREFIX),
     ).fetchall()
     for (table,) in tables:
-        attempt = table.removeprefix(_PREFIX)
+        attempt = table.removeprefix(PREFIX)
         if attempt not in mine:
             _drop_if_dead(connection, attempt)
 
@@ -90,25 +86,36 @@ def _drop_if_dead(connection: psycopg.Connection, attempt: str) -> None:
             connection.execute(f"DROP TABLE IF EXISTS {staging_table(attempt)}")
 
 
-def _copy(connection: psycopg.Connection, name: str, batches: _Counted) -> int:
+def copy(
+    connection: psycopg.Connection, name: str, batches: Counted, options: str = "FORMAT binary"
+) -> int:
+    """Send batches by COPY; return the rows that the server counts.
+
+    Raises TargetError where it counts others than were sent.
+    """
     encoder = ArrowToPostgresBinaryEncoder(batches.schema)
-    statement = f"COPY {name} ({columns(batches.schema.names)}) FROM STDIN (FORMAT binary)"
+    statement = f"COPY {name} ({columns(batches.schema.names)}) FROM STDIN ({options})"
     with connection.cursor() as cursor:
         try:
             # A thread encodes while the server takes what was sent; nothing of it needs cancelling.
             with (
                 closing(ahead(map(encoder.write_batch, batches), lambda: None)) as encoded,
-                cursor.copy(statement) as copy,
+                cursor.copy(statement) as sent,
             ):
-                copy.write(encoder.write_header())
+                sent.write(encoder.write_header())
                 for data in encoded:
-                    copy.write(data)
-                copy.write(encoder.finish())
+                    sent.write(data)
+                sent.write(encoder.finish())
         except psycopg.errors.CharacterNotInRepertoire as error:
             raise DataError(
                 f"staging {name}: {_column(error)} holds a text with a NUL, which PostgreSQL can't "
                 "store. Nothing was loaded. Correct the text at its source."
             ) from None
+        if cursor.rowcount != batches.rows:
+            raise TargetError(
+                f"staging {name}: {batches.rows} rows were sent, the server counts "
+                f"{cursor.rowcount}."
+            )
         return cursor.rowcount
 
 
@@ -117,7 +124,7 @@ def _column(error: psycopg.Error) -> str:
     return f"column {found[1]!r}" if found else "a column"
 
 
-class _Counted:
+class Counted:
     """Batches in the order and types of the staging table, cut small, counted as they pass."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
@@ -130,7 +137,7 @@ class _Counted:
         for batch in self._batches:
             staged = batch.select(self.schema.names).cast(self.schema)
             self.rows += staged.num_rows
-            beyond = staged.column(BEYOND)
+            beyond = batch.column(BEYOND)
             self.has_beyond |= beyond.null_count < len(beyond)
             for start in range(0, staged.num_rows, _ROWS_AT_ONCE):
                 yield staged.slice(start, _ROWS_AT_ONCE)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 import pyarrow as pa
 
-from naviglio.adapters.postgres import ledger, login
+from naviglio.adapters.postgres import ledger, login, swap
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import staging as stagings
 from naviglio.adapters.postgres.blame import Refusal, blame
@@ -18,7 +18,7 @@ from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, mis
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, Target, TargetTransaction
+from naviglio.ports import Staging, Target, TargetFigures, TargetTransaction
 
 _LOCK_WAIT_S = 60.0
 _MEMORY_KB = 256 * 1024  # of a sort or a hash, and of building the key's index
@@ -54,16 +54,41 @@ class PostgresTarget:
         self, attempt: str, schema: TableSchema, batches: Iterator[pa.RecordBatch], *, whole: bool
     ) -> Staging:
         """Create and fill the staging table of an attempt; drop those of dead attempts."""
+        return self._staged(
+            attempt, lambda own: stagings.fill(own, attempt, schema, batches, whole=whole)
+        )
+
+    def _staged(self, attempt: str, fill: Callable[[psycopg.Connection], Staging]) -> Staging:
         with translated(f"{self._where}, staging {attempt}", TargetError):
             connection = self._connection()
             ledger.ensure(connection)
             stagings.hold(connection, attempt)
             self._alive.add(attempt)
             stagings.sweep(connection, self._alive)
-            staging = stagings.fill(connection, attempt, schema, batches, whole=whole)
+            staging = fill(connection)
             if self._run_as:
                 login.give_staging(connection, staging.name, self._run_as)
             return staging
+
+    def figures(self, target: TableName, schema: TableSchema) -> TargetFigures:
+        """Return what the catalogue says of a table before a load."""
+        with translated(f"target {str(target)!r}", TargetError):
+            found = swap.figures(self._connection(), target, schema)
+        if self._run_as:
+            mine = f"the rows would be written by the login, not by {self._run_as!r}"
+            found = replace(found, keeps=(*found.keeps, mine))
+        return found
+
+    def stage_beside(
+        self,
+        attempt: str,
+        target: TableName,
+        schema: TableSchema,
+        batches: Iterator[pa.RecordBatch],
+    ) -> Staging:
+        """Fill a table that can become the target with all rows."""
+        del target  # it is absent
+        return self._staged(attempt, lambda own: swap.fill(own, attempt, schema, batches))
 
     def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
         """Refuse a target that can't take the rows, before anything is staged."""
@@ -173,7 +198,8 @@ class PostgresTransaction:
     def merge(self, target: TableName, schema: TableSchema, staging: Staging) -> LoadCounts:
         """Make the target equal to the staged rows, or apply the staged changes.
 
-        It works in a savepoint: when rows are refused, the first one can still be looked for.
+        A staging beside becomes the target where that is absent still. It works in a savepoint:
+        when rows are refused, the first one can still be looked for.
         """
         if staging.attempt not in self.alive or not self._keeps(staging):
             raise RetryableError(
@@ -186,19 +212,32 @@ class PostgresTransaction:
         job = None
         try:
             with self.connection.transaction():
-                found = before or self._create(target, schema)
-                found = self._add_columns(target, found, schema)
-                job = sql.Merge(
-                    target=target, schema=schema, staging=staging.name, types=found.types,
-                    whole=staging.whole, has_beyond=staging.has_beyond,
-                )  # fmt: skip
-                counts = self._fill(job, staging, key=before is None)
+                job = self._job(target, schema, staging, before)
+                if staging.beside and before is None:
+                    swap.into_place(self.connection, target, schema, staging)
+                    counts = LoadCounts(inserted=staging.rows)
+                else:
+                    counts = self._fill(job, staging, key=before is None)
         except psycopg.Error as error:
             if job is None or not is_about_rows(error):
                 raise translate(error, f"target {str(target)!r}", TargetError) from None
             raise blame(self.connection, Refusal(merge=job, before=before, error=error)) from None
         self.merged.append(staging)
         return counts
+
+    def _job(
+        self, target: TableName, schema: TableSchema, staging: Staging, before: Found | None
+    ) -> sql.Merge:
+        """Return the merge into the target, which is made ready for it unless a swap makes it."""
+        if staging.beside and before is None:
+            own = TableName(schema=ledger.SCHEMA, table=stagings.PREFIX + staging.attempt)
+            found = self._found(own)
+        else:
+            found = self._add_columns(target, before or self._create(target, schema), schema)
+        return sql.Merge(
+            target=target, schema=schema, staging=staging.name, types=found.types,
+            whole=staging.whole, has_beyond=staging.has_beyond,
+        )  # fmt: skip
 
     def _keeps(self, staging: Staging) -> bool:
         """Keep the staging table from being dropped; False when the login's session lost it."""

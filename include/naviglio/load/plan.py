@@ -1,0 +1,74 @@
+"""How a load is done, chosen from figures alone: it asks nobody and changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from naviglio.model import TableSpec
+from naviglio.ports import Feed, Swapping, Target, TargetFigures
+
+Way = Literal["merge", "swap"]
+SWAP_SHARE = 0.5  # of the lake's rows that change: from there on, writing all anew is less work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What is known before a load; None is unknown.
+
+    `whole` says why the feed holds all rows, empty where it holds changes.
+    """
+
+    whole: str
+    lake_rows: int | None
+    changed_rows: int | None
+    target: TargetFigures | None  # None: this target only merges
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """`merge`: staging and one MERGE. `swap`: all rows into a table beside, which takes its place.
+
+    A swap takes all rows of the lake, also where the feed holds changes. `why` is for people.
+    """
+
+    way: Way
+    why: str
+
+
+def figures_of(target: Target, spec: TableSpec, feed: Feed) -> Figures:
+    """Ask a target, where it can swap, and the feed for their figures; nothing is changed."""
+    said = target.figures(spec.target, feed.schema) if isinstance(target, Swapping) else None
+    return Figures(
+        whole=feed.why_whole, lake_rows=feed.rows, changed_rows=feed.changed_rows, target=said
+    )
+
+
+def choose(figures: Figures) -> LoadPlan:
+    """Return the way that the figures speak for; a swap only where it loses nothing."""
+    if figures.target is None:
+        return LoadPlan(way="merge", why="this target merges only")
+    wanted = _why_swap(figures, figures.target)
+    if not wanted:
+        return LoadPlan(way="merge", why=_why_merge(figures, figures.target))
+    if figures.target.keeps:
+        held = "; ".join(figures.target.keeps)
+        return LoadPlan(way="merge", why=f"{wanted}, but a swap would lose: {held}")
+    return LoadPlan(way="swap", why=wanted)
+
+
+def _why_swap(figures: Figures, target: TargetFigures) -> str:
+    if target.rows is None:
+        return "there is no target yet" if figures.whole else ""
+    changed, rows = figures.changed_rows, figures.lake_rows
+    if figures.whole or changed is None or not rows or changed < SWAP_SHARE * rows:
+        return ""
+    return f"most rows change: {changed} of {rows}"
+
+
+def _why_merge(figures: Figures, target: TargetFigures) -> str:
+    if figures.whole and target.rows is not None:
+        return f"all rows are compared ({figures.whole}): equal ones stay as they are"
+    changed = "some" if figures.changed_rows is None else str(figures.changed_rows)
+    of = f" of {figures.lake_rows}" if figures.lake_rows is not None else ""
+    return f"{changed} rows change{of}"

@@ -1,0 +1,56 @@
+"""Which way a load goes, by figures alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from naviglio.load.plan import Figures, LoadPlan, choose
+from naviglio.ports import TargetFigures
+
+
+def plan(target: TargetFigures | None = None, **said: Any) -> LoadPlan:
+    """Choose for a feed of changes, unless told otherwise."""
+    known = {"whole": "", "lake_rows": 1000, "changed_rows": 10, "target": target}
+    return choose(Figures(**{**known, **said}))
+
+
+ABSENT = TargetFigures(rows=None)
+FILLED = TargetFigures(rows=900)
+
+
+def test_a_target_that_only_merges_is_merged() -> None:
+    """Whatever the figures say."""
+    assert plan(whole="first load") == LoadPlan(way="merge", why="this target merges only")
+
+
+def test_an_absent_target_is_filled_beside() -> None:
+    """Nobody reads it yet, and its rows are written once."""
+    assert plan(ABSENT, whole="first load").way == "swap"
+
+
+def test_few_changes_are_merged() -> None:
+    """The reason tells the figures."""
+    assert plan(FILLED) == LoadPlan(way="merge", why="10 rows change of 1000")
+    assert plan(FILLED, changed_rows=None, lake_rows=None).why == "some rows change"
+    assert plan(FILLED, changed_rows=499).way == "merge"
+
+
+def test_most_rows_are_written_anew() -> None:
+    """From half of the lake's rows on."""
+    assert plan(FILLED, changed_rows=500) == LoadPlan(
+        way="swap", why="most rows change: 500 of 1000"
+    )
+
+
+def test_all_rows_over_a_filled_target_are_compared() -> None:
+    """A rebuilt lake mostly holds what was loaded before: equal rows stay untouched."""
+    found = plan(FILLED, whole="another lake table", changed_rows=None)
+    assert (found.way, "another lake table" in found.why) == ("merge", True)
+
+
+def test_what_a_swap_would_lose_keeps_it_a_merge() -> None:
+    """And is named."""
+    keeps = ("trigger audit on table t", "view v")
+    found = plan(TargetFigures(rows=None, keeps=keeps), whole="first load")
+    assert found.way == "merge"
+    assert found.why.endswith("a swap would lose: trigger audit on table t; view v")
