@@ -122,6 +122,23 @@ def test_plan_changes_nothing_and_foretells_the_run(shell: Shell) -> None:
     assert ran["flights"]["captured"] == planned["flights"]["rows"] > 0
 
 
+def test_plan_tells_how_targets_would_be_loaded(shell: Shell) -> None:
+    """What is loaded needs nothing; a target whose ledger row is gone would be compared whole."""
+    loads = {t["table"]: t for t in shell.json("plan flights --load")["loads"]}
+    assert {t["way"] for t in loads.values()} == {"nothing"}
+    assert "daily_delays" in loads
+    forget = "delete from naviglio.ledger where target = 'flights.airlines'"
+    with psycopg.connect(shell.url("warehouse"), autocommit=True) as connection:
+        connection.execute(forget)
+    try:
+        loads = {t["table"]: t for t in shell.json("plan flights --load --table airlines")["loads"]}
+    finally:
+        shell.run("run flights --table airlines")
+    assert (loads["airlines"]["way"], loads["airlines"]["lake_rows"]) == ("merge", 16)
+    assert "first load" in loads["airlines"]["why"]
+    assert "airlines" in shell.run("plan flights --load").stdout
+
+
 def test_a_run_with_nothing_to_do_says_so(shell: Shell) -> None:
     """The second run lands nothing and loads nothing."""
     shell.source("select pg_sleep(1.2)")

@@ -9,6 +9,7 @@ import typer
 
 from naviglio.cli import places
 from naviglio.cli.answers import Answer, error_data
+from naviglio.cli.loads import load_plan
 from naviglio.cli.options import (
     First,
     Last,
@@ -73,11 +74,20 @@ def plan(
     partition: Partition = None,
     first: First = None,
     last: Last = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="How targets would be loaded from the lake as it is.")
+    ] = False,
 ) -> Answer:
     """Tell what a run would do; nothing is changed anywhere.
 
+    With `--load`, by which way each target would be loaded now, and the figures that choose it.
+
     Example: `naviglio plan flights --partition 2013-01-05`
     """
+    if load:
+        if partition or first or last:
+            raise ConfigError("`--load` is about the lake as it is. Leave out the partitions.")
+        return load_plan(pipeline, table or ())
     from naviglio.capture.table import Wish
     from naviglio.flows.plan import plan as plan_group
     from naviglio.flows.plan import plan_transform

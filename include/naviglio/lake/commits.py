@@ -24,6 +24,7 @@ class Commit:
     removes: bool = False
     changes: bool = False  # change files beside
     files: tuple[Path, ...] = ()  # what the change feed reads of it
+    touched_rows: int | None = None  # at most; None where the commit doesn't say
 
     @property
     def why_not_plain(self) -> str:
@@ -63,7 +64,18 @@ def _read(folder: Path, version: int) -> Commit:
         removes=bool(removed),
         changes=bool(changed),
         files=tuple(folder / unquote(action["path"]) for action in changed or added),
+        touched_rows=_touched(info.get("operationMetrics", {})) if added or removed else 0,
     )
+
+
+def _touched(metrics: dict[str, Any]) -> int | None:
+    """Return the rows that a commit of ours says it wrote or deleted: a merge, or an append."""
+    kinds = ("inserted", "updated", "deleted")
+    told = [metrics.get(f"num_target_rows_{kind}") for kind in kinds] + [
+        metrics.get("num_added_rows")
+    ]
+    found = [int(one) for one in told if one is not None]
+    return sum(found) if found else None
 
 
 def _with_rows(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

@@ -45,7 +45,23 @@ def feed_of(table: DeltaTable, landing: str, since: LedgerRow | None) -> Feed | 
         batches=rows_of(table, schema)
         if since is None or why
         else _changes(table, since.version, schema),
+        rows=_rows(table),
+        changed_rows=None if since is None or why else _touched(table, since.version),
     )
+
+
+def _rows(table: DeltaTable) -> int | None:
+    """Count a lake table's rows by the statistics of its files."""
+    counts = pa.table(table.get_add_actions()).column("num_records").to_pylist()
+    return None if None in counts else sum(counts)
+
+
+def _touched(table: DeltaTable, since: int) -> int | None:
+    """Count the rows that the commits after `since` touched, one of many commits as many times."""
+    commits = read_commits(_folder(table), range(since + 1, table.version() + 1))
+    counts = [commit.touched_rows for commit in commits]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def rows_of(table: DeltaTable, schema: TableSchema) -> Iterator[pa.RecordBatch]:

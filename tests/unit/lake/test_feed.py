@@ -130,6 +130,18 @@ def test_a_plain_commit_feeds_changes(
     assert feed.batch == len(landing.batches)
     assert mirror.rows == rows_in(lake) == landing.replayed()
     assert mirror.load() is None
+    assert feed.rows == len(mirror.rows)
+
+
+def test_a_feed_counts_what_changed_before_it_is_read(
+    lake: LakeTable, landing: Landing, mirror: Mirror
+) -> None:
+    """Each touched row of each commit; moved rows and rows that are the same already are none."""
+    _compact(lake, landing)  # after a stream batch of three changes
+    moved = mirror.load()
+    _stream(lake, landing)
+    same = lake.feed(mirror.ledger)
+    assert (moved and moved.changed_rows, same and same.changed_rows) == (3, 0)
 
 
 def test_an_append_feeds_changes(tmp_path: Path) -> None:
