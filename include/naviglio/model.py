@@ -164,10 +164,23 @@ class Transform:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What starts a run when it happens: a file appears, or a column of a table has new values."""
+
+    file: str = ""
+    connection: str = ""
+    table: TableName | None = None
+    column: str = ""
+    every_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runs:
     """How the pipeline's runs are scheduled and shown."""
 
     cron: str = ""  # in the pipeline's time zone; empty: by hand, or by another DAG
+    assets: tuple[str, ...] = ()  # whose partitions start a run once all of them have it
+    watch: Watch | None = None
     most_at_once: int = 1
     lanes: int = 4  # tasks a step, where there are too many groups for a task each
     owner: str = "naviglio"

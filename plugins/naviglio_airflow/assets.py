@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetWatcher
 
 from naviglio.model import Pipeline, TableSpec
 
@@ -20,6 +20,12 @@ _LOOK_BACK = 50  # events: others than ours may have been made by hand
 def named(name: str) -> Asset:
     """Return the asset of a name, such as `warehouse/mart.orders` or `lake/shop/orders`."""
     return Asset(name=name, uri=f"naviglio://{name}", group=GROUP)
+
+
+def watched(pipeline: str, watcher: AssetWatcher) -> Asset:
+    """Return the asset whose events are what a pipeline's `watch` tells."""
+    name = f"watch/{_part(pipeline)}"
+    return Asset(name=name, uri=f"naviglio://{name}", group=GROUP, watchers=[watcher])
 
 
 def lake_asset(pipeline: Pipeline, table: TableSpec) -> Asset:

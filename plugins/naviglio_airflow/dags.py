@@ -7,25 +7,30 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import (
     DAG,
+    AssetAll,
+    AssetWatcher,
     BaseOperator,
     CronPartitionTimetable,
     Param,
+    PartitionedAssetTimetable,
     PartitionedAtRuntime,
     TaskGroup,
 )
 from airflow.sdk.bases.timetable import BaseTimetable
 
-from naviglio.model import Pipeline, TableSpec
-from naviglio_airflow.assets import lake_asset, target_asset
-from naviglio_airflow.names import dag_id_of
+from naviglio.model import Pipeline, TableSpec, Watch
+from naviglio_airflow.assets import lake_asset, named, target_asset, watched
+from naviglio_airflow.names import dag_id_of, starter_id_of
 from naviglio_airflow.operators import (
     ApplyOperator,
     CaptureOperator,
     LoadOperator,
     TransformOperator,
 )
+from naviglio_airflow.triggers import trigger_of
 
 MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
 
@@ -49,7 +54,7 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": timedelta(minutes=5),
         },
-        is_paused_upon_creation=bool(runs.cron),
+        is_paused_upon_creation=bool(runs.cron or runs.assets),
     )
     applied: list[BaseOperator] = []
     with dag:
@@ -75,6 +80,36 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
         if pipeline.transforms:
             _ = applied >> _transforms(pipeline, path)
     return dag
+
+
+def starter_of(pipeline: Pipeline) -> DAG | None:
+    """Return the DAG that starts a run of the pipeline whenever its `watch` has something to tell.
+
+    It is a DAG of its own, so that the pipeline's keeps its days, and with them its backfills.
+    """
+    if pipeline.runs.watch is None:
+        return None
+    watcher = AssetWatcher(name=pipeline.name, trigger=trigger_of(pipeline.runs.watch))
+    with DAG(
+        starter_id_of(pipeline.name),
+        description=f"Starts {dag_id_of(pipeline.name)}: {_told(pipeline.runs.watch)}",
+        schedule=[watched(pipeline.name, watcher)],
+        catchup=False,
+        max_active_runs=1,
+        tags=["naviglio", *pipeline.runs.tags],
+        default_args={"owner": pipeline.runs.owner, "retries": 3},
+        is_paused_upon_creation=True,
+    ) as dag:
+        TriggerDagRunOperator(
+            task_id="start", trigger_dag_id=dag_id_of(pipeline.name), logical_date=None
+        )
+    return dag
+
+
+def _told(watch: Watch) -> str:
+    if watch.table is None:
+        return f"a new {watch.file}"
+    return f"a new {watch.column} in {watch.table} of {watch.connection}"
 
 
 def _transforms(pipeline: Pipeline, path: Path) -> BaseOperator:
@@ -136,6 +171,8 @@ def _lanes(pipeline: Pipeline) -> Iterator[tuple[str, Sequence[str]]]:
 
 def _schedule(pipeline: Pipeline) -> BaseTimetable:
     """Return the days' timetable; without a schedule one that still takes a partition key."""
+    if pipeline.runs.assets:
+        return PartitionedAssetTimetable(assets=AssetAll(*map(named, pipeline.runs.assets)))
     if not pipeline.runs.cron:
         return PartitionedAtRuntime()
     return CronPartitionTimetable(

@@ -8,23 +8,33 @@ from typing import TYPE_CHECKING
 
 from naviglio.config.pipeline import SUFFIXES, load_pipeline, read_folder
 from naviglio.errors import ConfigError
-from naviglio_airflow.names import dag_id_of
+from naviglio_airflow.names import dag_id_of, main_id_of
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+    from naviglio.model import Pipeline
+
 
 def pipelines_of(folder: Path, wanted: str | None) -> Iterator[DAG]:
-    """Yield the DAG of each file without mistakes; of one alone where a task wants only that."""
-    from naviglio_airflow.dags import dag_of
-
-    if wanted is not None:
-        for path in _of_name(folder, wanted):
-            yield dag_of(load_pipeline(path), path)
+    """Yield the DAGs of each file without mistakes; one alone where a task wants only that."""
+    main = None if wanted is None else main_id_of(wanted)
+    if main is not None:
+        for path in _of_name(folder, main):
+            yield from _dags_of(load_pipeline(path), path, wanted)
             return
     for path, pipeline in read_folder(folder).paths.items():
-        if wanted in (None, dag_id_of(pipeline.name)):  # Airflow finds every DAG that was built
-            yield dag_of(pipeline, path)
+        if main in (None, dag_id_of(pipeline.name)):  # Airflow finds every DAG that was built
+            yield from _dags_of(pipeline, path, wanted)
+
+
+def _dags_of(pipeline: Pipeline, path: Path, wanted: str | None) -> Iterator[DAG]:
+    from naviglio_airflow.dags import dag_of, starter_of
+
+    if wanted in (None, dag_id_of(pipeline.name)):
+        yield dag_of(pipeline, path)
+    if wanted != dag_id_of(pipeline.name) and (starter := starter_of(pipeline)) is not None:
+        yield starter
 
 
 def refuse_broken_files(folder: Path) -> None:

@@ -66,7 +66,9 @@ def test_a_pipeline_is_a_dag_of_its_groups_and_imports_nothing_heavy(home: Path)
     assert found["errors"] == {}
     transforms = [f"transforms.{s}" for s in ("apply", "load", "transform")]
     steps_of = [f"{g}.{s}" for g in groups for s in steps]
-    assert found["dags"] == {"naviglio_flights": sorted([*steps_of, *transforms])}
+    assert found["dags"] == {
+        "naviglio_flights": sorted([*steps_of, *transforms]), "naviglio_flights.watch": ["start"],
+    }  # fmt: skip
     assert found["heavy"] == []
 
 
@@ -78,7 +80,7 @@ def test_parsing_twice_writes_the_same(home: Path) -> None:
     )
     one, other = parse(home), parse(home, PYTHONHASHSEED="7")
     assert one["written"] == other["written"]
-    assert len(one["written"]) == 2
+    assert len(one["written"]) == 3
     summary, most, tags, owner = one["runs"]["naviglio_daily"]
     assert (most, tags, owner) == (3, ["a", "naviglio", "z"], "ann")
     assert "0 6 * * *" in summary
@@ -88,7 +90,7 @@ def test_a_broken_file_takes_no_other_down(home: Path) -> None:
     """Its mistakes are an import error that names file, line and key; the others stay."""
     (home / "broken.yaml").write_text("source: a\ntarget: b\ntables: {t: {capture: dif}}\n")
     found = parse(home)
-    assert list(found["dags"]) == ["naviglio_flights"]
+    assert sorted(found["dags"]) == ["naviglio_flights", "naviglio_flights.watch"]
     ((file, told),) = found["errors"].items()
     assert file.endswith("pipeline_errors.py")
     assert "broken.yaml:3: tables.t.capture" in told
@@ -101,9 +103,24 @@ def test_a_task_parses_its_own_pipeline_only(home: Path) -> None:
     (home / "renamed.yaml").write_text(
         "pipeline: odd\nsource: a\ntarget: b\ntables: {u: {capture: diff}}\n"
     )
-    for name in ("naviglio_other", "naviglio_odd"):
+    names = ("naviglio_other", "naviglio_odd", "naviglio_flights", "naviglio_flights.watch")
+    for name in names:
         found = parse(home, _AIRFLOW_PARSING_CONTEXT_DAG_ID=name)
         assert (list(found["dags"]), found["errors"]) == ([name], {})
+
+
+def test_a_pipeline_follows_the_partitions_of_tables(home: Path) -> None:
+    """Scheduled on assets it runs for a day once all of them published it; it stays one DAG."""
+    (home / "mart.yaml").write_text(
+        "source: a\ntarget: b\ntables: {t: {capture: diff}}\n"
+        "schedule: {assets: [warehouse/flights.flights, lake/flights/planes]}\n"
+    )
+    found = parse(home)
+    assert found["errors"] == {}
+    summary = found["runs"]["naviglio_mart"][0]
+    assert "PartitionedAssetTimetable" in summary
+    assert "naviglio://warehouse/flights.flights" in summary
+    assert "naviglio://lake/flights/planes" in summary
 
 
 def test_many_groups_become_lanes(home: Path) -> None:
@@ -115,12 +132,15 @@ def test_many_groups_become_lanes(home: Path) -> None:
     assert {task.partition(".")[0] for task in tasks} == {"lane_1", "lane_2", "lane_3"}
 
 
-def test_the_documented_dag_parses(home: Path) -> None:
-    """What docs/airflow.md shows is a DAG of five tasks."""
+def test_the_documented_dags_parse(home: Path) -> None:
+    """What docs/airflow.md shows are DAGs."""
     text = (ROOT / "docs" / "airflow.md").read_text()
-    code = text.partition("```python\n")[2].partition("```")[0]
     (home / "dags").mkdir()
-    (home / "dags" / "nightly.py").write_text(code)
+    for number, part in enumerate(text.split("```python\n")[1:]):
+        (home / "dags" / f"shown_{number}.py").write_text(part.partition("```")[0])
     found = parse(home, dags=home / "dags")
     assert found["errors"] == {}
-    assert found["dags"] == {"flights_nightly": ["apply", "capture", "keep", "load", "prove"]}
+    assert found["dags"] == {
+        "flights_nightly": ["apply", "capture", "keep", "load", "prove"],
+        "report_delays": ["report"],
+    }

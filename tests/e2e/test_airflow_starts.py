@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from datetime import date
 from pathlib import Path
@@ -12,17 +13,29 @@ import psycopg
 import pytest
 
 from naviglio.config.home import Home
+from naviglio.config.pipeline import load_pipeline
+from naviglio.connections.connections import Connections, variable_of
+from naviglio.demo.advance import advance
 from naviglio.demo.seed import seed
 from naviglio.deployment import airflow
 from naviglio.deployment.rest import Airflow
 from naviglio.deployment.settings import Place
 from naviglio.flows import embedded
+from naviglio.flows.reconcile import reconcile
+from naviglio.flows.site import open_site
 
 CHECKOUT = Path(__file__).parents[2]
 
 
-DAG = "naviglio_flights"
+DAG, FOLLOWER = "naviglio_flights", "naviglio_mart"
 DAYS = ("2013-01-01", "2013-01-02")
+MART = """
+source: warehouse
+target: warehouse
+target_schema: mart
+schedule: {assets: [warehouse/flights.daily_delays]}
+tables: {delays: {source: flights.daily_delays, capture: diff}}
+"""
 
 
 def _windows(home: Home, group: str) -> list[str]:
@@ -50,41 +63,72 @@ def _delays_computed_otherwise(home: Home) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
-@pytest.mark.timeout(400)
-def test_airflow_runs_the_pipeline_heals_and_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A first run carries all and transforms it; a backfill reads its days again, changing nothing.
+def _agrees(home: Home) -> None:
+    """Source, lake and target hold the same, and the transform is what it should be."""
+    pipeline = load_pipeline(home.pipelines / "flights.yaml")
+    environ = {variable_of(name): url for name, url in embedded.urls(home).items()}
+    with open_site(pipeline, home, Connections(environ, None)) as site:
+        verdicts = [v for group in pipeline.landings for v in reconcile(site, group)]
+    assert [v for v in verdicts if not v.ok] == []
+    assert len(verdicts) == 5 + 5 + 2
+    with psycopg.connect(embedded.urls(home)["warehouse"]) as connection:
+        told = connection.execute(
+            "SELECT day, carrier, origin, flights, not_departed,"
+            " round(mean_departure_delay::numeric, 9) FROM flights.daily_delays ORDER BY 1, 2, 3"
+        ).fetchall()
+    assert told == _delays_computed_otherwise(home)
 
-    After a kill -9 only the killed process is new; after a stop none is left.
-    """
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The demo's pipeline, and one that follows the partitions of its transform."""
     monkeypatch.chdir(CHECKOUT)
+    for folder in ("pipelines", "spark_jobs"):
+        shutil.copytree(CHECKOUT / "include" / folder, tmp_path / folder)
+    (tmp_path / "pipelines" / "mart.yaml").write_text(MART)
+    return Home(root=tmp_path / "home", pipelines=tmp_path / "pipelines")
+
+
+@pytest.mark.timeout(600)
+def test_airflow_runs_the_pipeline_heals_and_stops(home: Home) -> None:
+    """Runs by hand, by a watch, by assets and of a backfill; a task and the scheduler are killed.
+
+    A backfill reads its days again, changing nothing. A killed task is tried again. After a kill -9
+    only the killed process is new; after a stop none is left.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    home = Home(root=tmp_path, pipelines=CHECKOUT / "include" / "pipelines")
     place = Place(home=home, port=port)
+    api = Airflow(place)
     try:
         first = airflow.start(place, print)
         assert first.running
-        seed(embedded.urls(home)["operations_app"], date(2013, 1, 3), lambda *_: None, reset=True)
-        api = Airflow(place)
-        api.ready(DAG)
+        application = embedded.urls(home)["operations_app"]
+        seed(application, date(2013, 1, 3), lambda *_: None, reset=True)
+        for dag in (DAG, FOLLOWER):
+            api.ready(dag)
         ran = api.ended(DAG, api.trigger(DAG))
         assert (ran.state, {*ran.tasks.values()}) == ("success", {"success"})
+        _agrees(home)
+        api.until(lambda: api.keys(FOLLOWER) == {*DAYS, "2013-01-03"}, "the follower lags")
+
         before = _rows(home)
-        with psycopg.connect(embedded.urls(home)["warehouse"]) as connection:
-            told = connection.execute(
-                "SELECT day, carrier, origin, flights, not_departed,"
-                " round(mean_departure_delay::numeric, 9)"
-                " FROM flights.daily_delays ORDER BY 1, 2, 3"
-            ).fetchall()
-        assert told == _delays_computed_otherwise(home)
         again = [api.ended(DAG, run) for run in api.runs_of(api.backfill(DAG, *DAYS), DAG)]
         assert [run.state for run in again] == ["success", "success"]
         assert [_windows(home, group) for group in ("flights", "weather")] == [[*DAYS], [*DAYS]]
         assert _windows(home, "registry") == []
         assert _rows(home) == before
-        api.close()
+
+        known = api.runs(DAG)
+        api.ready(f"{DAG}.watch")
+        advance(application, 1)
+        started = api.next_run(DAG, known)
+        psutil.Process(api.running(DAG, started, "transforms.transform")).kill()
+        healed_run = api.ended(DAG, started)
+        assert (healed_run.state, {*healed_run.tasks.values()}) == ("success", {"success"})
+        _agrees(home)
+        api.until(lambda: "2013-01-04" in api.keys(FOLLOWER), "the follower lags")
+
         scheduler = first.processes["scheduler"]
         assert scheduler is not None
         victim = psutil.Process(scheduler)
@@ -94,6 +138,7 @@ def test_airflow_runs_the_pipeline_heals_and_stops(
         changed = [name for name in airflow.NAMES if healed[name] != first.processes[name]]
         assert changed == ["scheduler"]
     finally:
+        api.close()
         airflow.stop(place)
         embedded.stop(home)
     assert not any(airflow.status(place).processes.values())

@@ -36,6 +36,7 @@ DAYS = 3
 BACKFILL = ("2013-01-01", "2013-01-07")
 DAYS_AGAIN = ("2013-01-01", "2013-01-03")
 DAG = "naviglio_flights"
+STARTER = f"{DAG}.watch"
 APPLICATION = "operations_app"
 
 app = typer.Typer(
@@ -252,6 +253,7 @@ def _play_by_airflow(demo: _Demo, api: Airflow, application: str, margin_s: floa
                 )
 
     with demo.step("Airflow: first run") as step:
+        api.pause(STARTER)  # an earlier demo has let it go
         api.ready(DAG)
         ended(step, api.trigger(DAG))
     for _ in range(DAYS - 1):
@@ -261,6 +263,12 @@ def _play_by_airflow(demo: _Demo, api: Airflow, application: str, margin_s: floa
             time.sleep(margin_s + 0.1)
         with demo.step(f"Airflow: run for {report.day}") as step:
             ended(step, api.trigger(DAG))
+    with demo.step("play a day") as step:
+        known = api.runs(DAG)
+        api.ready(STARTER)
+        (report,) = play(application, 1)
+        step.step = f"play {report.day}: its end starts a run"
+        ended(step, api.next_run(DAG, known))
     with demo.step(f"Airflow: backfill {DAYS_AGAIN[0]} to {DAYS_AGAIN[1]}, a run beside") as step:
         backfill = api.backfill(DAG, *DAYS_AGAIN)
         ended(step, api.trigger(DAG), *api.runs_of(backfill, DAG))

@@ -43,7 +43,6 @@ _EXAMPLES = {
     "tables": "Name at least one table, e.g. `tables: {planes: {capture: diff}}`",
     "capture": "Choose how changes are found: `{where: COLUMN}`, `windows` or `diff`",
     "where": "Name the column with the modification time: `{where: COLUMN}`",
-    "cron": "Say when a run starts, e.g. `schedule: {cron: '0 6 * * *'}`",
     "table": "Write `{schema: SCHEMA, table: TABLE}`",
     "program": "Name a `.py` or `.sql` file, relative to this one",
     "day": "Name the column of the output that holds its day, a date",

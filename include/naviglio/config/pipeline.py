@@ -37,6 +37,7 @@ from naviglio.model import (
     TableName,
     TableSpec,
     Transform,
+    Watch,
 )
 
 SUFFIXES = (".yaml", ".yml")
@@ -195,12 +196,28 @@ def _built(form: PipelineForm, tables: Mapping[str, TableForm]) -> Pipeline:
         safety_lag_s=form.safety_lag,
         groups=tuple(_groups(form.groups, specs)),
         runs=Runs(
-            cron=form.schedule.cron if form.schedule else "",
+            cron=(form.schedule.cron if form.schedule else None) or "",
+            assets=(form.schedule.assets if form.schedule else None) or (),
+            watch=_watch(form),
             most_at_once=form.max_active_runs,
             lanes=form.lanes,
             owner=form.owner,
             tags=form.tags,
         ),
+    )
+
+
+def _watch(form: PipelineForm) -> Watch | None:
+    said = form.schedule.watch if form.schedule else None
+    if said is None:
+        return None
+    table = said.table
+    return Watch(
+        file=said.file or "",
+        connection=(said.connection or form.source) if table else "",
+        table=TableName(schema=table.schema_, table=table.table) if table else None,
+        column=said.column or "",
+        every_s=said.every,
     )
 
 

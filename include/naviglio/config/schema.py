@@ -106,6 +106,17 @@ def _either(value: object) -> str:
     return MAPPING if isinstance(value, dict) else WORD
 
 
+def _asset(value: str) -> str:
+    connection, slash, table = value.partition("/")
+    if not (connection and slash and table) or not value.isprintable():
+        raise ValueError(
+            f"{value!r} names no table as Airflow knows it. Write CONNECTION/SCHEMA.TABLE for a "
+            "target, or lake/PIPELINE/TABLE for a lake table"
+        )
+    return value
+
+
+AssetName = Annotated[str, AfterValidator(_asset)]
 Duration = Annotated[float, BeforeValidator(_seconds)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
 ColumnName = Annotated[str, AfterValidator(_column)]
@@ -272,10 +283,43 @@ class TransformForm(Form):
         return value
 
 
+class WatchForm(Form):
+    """What starts a run when it happens."""
+
+    file: Identifier | None = None
+    table: Table | None = None
+    column: ColumnName | None = None
+    connection: Identifier | None = None
+    every: Annotated[Duration, Field(gt=0)] = 30.0
+
+    @model_validator(mode="after")
+    def _one(self) -> WatchForm:
+        of_table = (self.table is not None, self.column is not None)
+        if (self.file is not None) == any(of_table) or any(of_table) != all(of_table):
+            raise ValueError(
+                "takes one of {file: PATH} and {table: TABLE, column: COLUMN}, each with `every`"
+            )
+        if self.file is not None and (self.connection or not self.file.startswith("/")):
+            raise ValueError("`file` is an absolute path, without a `connection`")
+        return self
+
+
 class ScheduleForm(Form):
     """When a run starts by itself."""
 
-    cron: Annotated[str, AfterValidator(_cron)]
+    cron: Annotated[str, AfterValidator(_cron)] | None = None
+    assets: (
+        Annotated[tuple[AssetName, ...], Field(min_length=1), AfterValidator(_different)] | None
+    ) = None
+    watch: WatchForm | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> ScheduleForm:
+        if self.cron and self.assets:
+            raise ValueError("takes one of `cron` and `assets`, and `watch` beside it or alone")
+        if not (self.cron or self.assets or self.watch):
+            raise ValueError("says nothing. Write `cron`, `assets` or `watch`")
+        return self
 
 
 class PipelineForm(Form):
@@ -324,6 +368,7 @@ FORMS: dict[str, type[Form]] = {
     "load": LoadForm,
     "mass_delete": GuardForm,
     "schedule": ScheduleForm,
+    "watch": WatchForm,
     "source": TableNameForm,
     "target": TableNameForm,
     "inputs": ThroughForm,

@@ -50,8 +50,40 @@ class Airflow:
 
     def ready(self, dag: str) -> None:
         """Wait until a DAG is parsed; then let its runs begin."""
-        self._until(lambda: dag in self.dags(), f"DAG {dag} is not there")
+        self.until(lambda: dag in self.dags(), f"DAG {dag} is not there")
         self.call("PATCH", f"dags/{dag}", {"is_paused": False})
+
+    def pause(self, dag: str) -> None:
+        """Let no run of a DAG begin by itself, once it is parsed."""
+        self.until(lambda: dag in self.dags(), f"DAG {dag} is not there")
+        self.call("PATCH", f"dags/{dag}", {"is_paused": True})
+
+    def next_run(self, dag: str, known: set[str]) -> str:
+        """Wait until a run begins that is not one of `known`; return its id."""
+        self.until(lambda: bool(self.runs(dag) - known), f"no run of {dag} began")
+        return min(self.runs(dag) - known)
+
+    def running(self, dag: str, run: str, task: str) -> int:
+        """Wait until a task of a run is at work; return its process id."""
+        path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}"
+        found: dict[str, Any] = {}
+
+        def is_running() -> bool:
+            found.update(self.call("GET", path))
+            return found["state"] == "running" and bool(found["pid"])
+
+        self.until(is_running, f"task {task} of run {run} did not begin")
+        return int(found["pid"])
+
+    def keys(self, dag: str) -> set[str]:
+        """Return the partition keys of the newest successful runs of a DAG."""
+        path = f"dags/{dag}/dagRuns?limit=100&order_by=-run_after&state=success"
+        return {run["partition_key"] for run in self.call("GET", path)["dag_runs"]}
+
+    def runs(self, dag: str) -> set[str]:
+        """Return the ids of the newest runs of a DAG, at most 100."""
+        path = f"dags/{dag}/dagRuns?limit=100&order_by=-run_after"
+        return {run["dag_run_id"] for run in self.call("GET", path)["dag_runs"]}
 
     def dags(self) -> set[str]:
         """Return the ids of the DAGs that are parsed."""
@@ -72,7 +104,7 @@ class Airflow:
 
     def runs_of(self, backfill: int, dag: str) -> list[str]:
         """Wait until a backfill is complete; return the ids of the DAG's backfill runs."""
-        self._until(
+        self.until(
             lambda: self.call("GET", f"backfills/{backfill}")["completed_at"] is not None,
             f"backfill {backfill} goes on",
         )
@@ -82,7 +114,7 @@ class Airflow:
     def ended(self, dag: str, run: str) -> Run:
         """Wait until a run has ended; return what it did."""
         path = f"dags/{dag}/dagRuns/{run}"
-        self._until(lambda: self.call("GET", path)["state"] in _FINAL, f"run {run} goes on")
+        self.until(lambda: self.call("GET", path)["state"] in _FINAL, f"run {run} goes on")
         state = self.call("GET", path)["state"]
         tasks = self.call("GET", f"{path}/taskInstances?limit=1000")["task_instances"]
         counts: dict[str, int] = {}
@@ -102,7 +134,8 @@ class Airflow:
         found = self.call("GET", entry)["value"]
         return {k: v for k, v in found.items() if isinstance(v, int)} if found else {}
 
-    def _until(self, done: Callable[[], bool], otherwise: str) -> None:
+    def until(self, done: Callable[[], bool], otherwise: str) -> None:
+        """Wait until something is so; RetryableError, with what is otherwise, at the limit."""
         end = time.monotonic() + self.limit_s
         while not done():
             if time.monotonic() > end:

@@ -9,7 +9,7 @@ import pytest
 
 from naviglio.config.pipeline import load_pipeline, load_pipelines, read_folder
 from naviglio.errors import ConfigError
-from naviglio.model import Deletes, Guard, Runs, TableName
+from naviglio.model import Deletes, Guard, Runs, TableName, Watch
 
 ROOT = Path(__file__).parents[3]
 
@@ -411,6 +411,15 @@ def test_runs_are_as_the_file_says(tmp_path: Path) -> None:
     assert load_pipeline(path).runs == Runs(
         cron="0 6 * * *", most_at_once=3, lanes=2, owner="ann", tags=("a", "b")
     )
+    path.write_text(
+        DIFF + "schedule: {assets: [lake/a/b, w/m.t], watch: {table: m.closed, column: day}}\n"
+    )
+    watch = Watch(
+        connection="operations", table=TableName(schema="m", table="closed"), column="day"
+    )
+    assert load_pipeline(path).runs == Runs(assets=("lake/a/b", "w/m.t"), watch=watch)
+    path.write_text(DIFF + "schedule: {watch: {file: /in/done, every: 2s}}\n")
+    assert load_pipeline(path).runs == Runs(watch=Watch(file="/in/done", every_s=2.0))
 
 
 @pytest.mark.parametrize(
@@ -419,7 +428,13 @@ def test_runs_are_as_the_file_says(tmp_path: Path) -> None:
         ("schedule: {cron: daily}", r":4: schedule\.cron: 'daily' is no cron expression"),
         ("schedule: {cron: '0 6 * * * *'}", "every day at six"),
         ("schedule: {every: 1d}", r"schedule\.every: unknown key; known: cron"),
-        ("schedule: {}", r"schedule\.cron: is missing"),
+        ("schedule: {}", r"schedule: says nothing. Write `cron`, `assets` or `watch`"),
+        ("schedule: {cron: '0 6 * * *', assets: [w/m.t]}", "takes one of `cron` and `assets`"),
+        ("schedule: {assets: [orders]}", r"'orders' names no table .*CONNECTION/SCHEMA\.TABLE"),
+        ("schedule: {watch: {}}", r"schedule\.watch: takes one of {file: PATH} and {table"),
+        ("schedule: {watch: {table: closings}}", r"schedule\.watch: takes one of"),
+        ("schedule: {watch: {file: here}}", "`file` is an absolute path"),
+        ("schedule: {watch: {file: /f, often: 1s}}", r"often: unknown key; known: file, table"),
         ("lanes: 0", r":4: lanes: .*greater than or equal to 1, not 0"),
         ("max_active_runs: many", r":4: max_active_runs: must be a whole number"),
         ("tags: [a, a]", "tags: a stands there twice"),
