@@ -14,8 +14,9 @@ from naviglio.errors import ConfigError
 if TYPE_CHECKING:
     from naviglio.connections.connections import Urls
 
-_SCHEMES = {"postgres": "postgresql"}
-_HIDDEN = ("__",)  # keys that forms of the UI add to an extra
+_SCHEMES = {"postgres": "postgresql", "mssqlpython": "mssql"}
+# Keys that forms of the UI add to an extra, and those that only other hooks read.
+_HIDDEN = ("__", "sqlalchemy_", "placeholder")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ class Recorder:
         """Return what was told."""
         return self._rows
 
+    def fetchone(self) -> Row | None:
+        """Return the first of what was told."""
+        return next(iter(self._rows), None)
+
     def nextset(self) -> bool:
         """Have one result."""
         return False
