@@ -70,6 +70,10 @@ class TableSchema:
 # --- what a pipeline says -----------------------------------------------------------------------
 
 
+# When readers see a load: all of it at one moment, or one key range after the other.
+Visibility = Literal["at_once", "progressive"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Deletes:
     """How deletes reach a stream: not at all, by a column that marks them, by comparing keys."""
@@ -104,6 +108,7 @@ class TableSpec:
     adopt: bool = False  # the target table exists already and is taken over
     guard: Guard = Guard()
     run_as: str = ""  # the target's principal that merges; empty: the connection's login
+    visibility: Visibility = "at_once"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +151,7 @@ class Transform:
     inputs: tuple[Input, ...]
     adopt: bool = False
     run_as: str = ""
+    visibility: Visibility = "at_once"
 
     @property
     def group(self) -> Group:
@@ -159,6 +165,7 @@ class Transform:
             event_time=self.day,
             adopt=self.adopt,
             run_as=self.run_as,
+            visibility=self.visibility,
         )
         return Group(name=self.name, tables=(table,))
 
@@ -382,6 +389,7 @@ class LedgerRow:
     unchanged: int = 0
     login: str = ""  # who loaded it, as the server itself says: the session's login,
     principal: str = ""  # and as whom it merged
+    ranges: str = ""  # JSON of the key ranges that hold a newer version already; empty: none
 
 
 @dataclass(frozen=True, kw_only=True)

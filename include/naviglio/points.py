@@ -21,6 +21,7 @@ NAMES = (
     "compact: before commit",
     "load: after staging",
     "load: before commit",
+    "load: between ranges",
     "load: after commit",
 )
 

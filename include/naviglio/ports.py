@@ -311,6 +311,36 @@ class Target(Protocol):
         ...
 
 
+class RangedTransaction(TargetTransaction, Protocol):
+    """A transaction that can merge one key range of a staging, which stays until the last one."""
+
+    def merge_range(
+        self,
+        target: TableName,
+        schema: TableSchema,
+        staging: Staging,
+        low: str | None,
+        high: str | None,
+    ) -> LoadCounts:
+        """Merge the keys whose first column is in [low, high), as `cuts` tells; None is open."""
+        ...
+
+
+@runtime_checkable
+class Ranging(Protocol):
+    """A target that can be loaded one key range after the other, each in its own transaction."""
+
+    def cuts(
+        self, target: TableName, schema: TableSchema, staging: Staging, parts: int
+    ) -> tuple[str, ...]:
+        """Return up to `parts` - 1 values, in order, that part the staged keys evenly."""
+        ...
+
+    def begin(self) -> AbstractContextManager[RangedTransaction]:
+        """Open a transaction."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetFigures:
     """What a target says of a table before a load."""

@@ -171,6 +171,7 @@ def _transform(
         inputs=tuple(_input(table, way, tables[table]) for table, way in form.inputs.items()),
         adopt=form.adopt,
         run_as=_run_as(form, pipeline),
+        visibility=form.load.visibility or pipeline.load.visibility or "at_once",
     )
 
 
@@ -249,6 +250,7 @@ def _table(name: str, form: TableForm, pipeline: PipelineForm) -> TableSpec:
         adopt=form.adopt,
         guard=_guard(form.mass_delete, pipeline.mass_delete),
         run_as=_run_as(form, pipeline),
+        visibility=form.load.visibility or pipeline.load.visibility or "at_once",
     )
 
 

@@ -173,6 +173,7 @@ class LoadForm(Form):
     """How rows come into a target; what isn't said comes from above."""
 
     run_as: Identifier | None = None
+    visibility: Literal["at_once", "progressive"] | None = None
 
 
 Capture = Annotated[

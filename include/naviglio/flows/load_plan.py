@@ -31,7 +31,8 @@ def load_plan(site: Site, group: Group) -> list[TableLoad]:
 
 
 def _table(site: Site, group: Group, table: TableSpec, ledger: dict[str, LedgerRow]) -> TableLoad:
-    feed = site.lake(table).feed(ledger.get(str(table.target)))
+    row = ledger.get(str(table.target))
+    feed = site.lake(table).feed(row)
     if feed is None:
         return TableLoad(
             group=group.name, table=table.name, target=str(table.target), run_as=table.run_as,
@@ -39,7 +40,7 @@ def _table(site: Site, group: Group, table: TableSpec, ledger: dict[str, LedgerR
         )  # fmt: skip
     target = site.target_of(table)
     target.check(table.target, feed.schema, adopt=table.adopt)
-    figures = figures_of(target, table, feed)
+    figures = figures_of(target, table, feed, loaded=row is not None)
     plan = choose(figures)
     return TableLoad(
         group=group.name, table=table.name, target=str(table.target), run_as=table.run_as,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
@@ -15,19 +14,18 @@ from tenacity import (
     retry_if_exception_type,
     stop_after_attempt,
     wait_random,
-    wait_random_exponential,
 )
 
-from naviglio.errors import ConfigError, ContentionError, LostRaceError, SwapRefusedError
-from naviglio.load.plan import choose, figures_of
-from naviglio.model import LedgerRow, LoadCounts, TableSpec
+from naviglio.errors import ConfigError, LostRaceError, SwapRefusedError
+from naviglio.load.commit import Load, commit, commit_ranges, retried
+from naviglio.load.plan import LoadPlan, choose, figures_of
+from naviglio.model import LedgerRow, TableSpec
 from naviglio.points import reach
-from naviglio.ports import Feed, Staging, Swapping, Target
+from naviglio.ports import Feed, Ranging, Staging, Swapping, Target
 
 log = logging.getLogger("naviglio.load")
 
 _TRIES = 6
-_BACKOFF_S, _LONGEST_WAIT_S = 0.1, 5.0  # between merges of one staging
 
 
 def catch_up(
@@ -71,27 +69,30 @@ def _catch_up_once(
         return None
     target.check(spec.target, feed.schema, adopt=spec.adopt)
     attempt = uuid.uuid4().hex[:16]
-    feed, staging = _staged(target, spec, attempt, feed, partial(_all_rows, feed_since))
+    figures = figures_of(target, spec, feed, loaded=before is not None)
+    plan = choose(figures)
+    log.info("load of %s by %s: %s; %s", name, plan.way, plan.why, figures)
+    all_rows = partial(_all_rows, feed_since)
+    feed, staging = _staged(target, spec, attempt, feed, plan, all_rows)
     reach("load: after staging")
-    for again in Retrying(
-        retry=retry_if_exception_type(ContentionError),
-        stop=stop_after_attempt(_TRIES),
-        wait=wait_random_exponential(multiplier=_BACKOFF_S, max=_LONGEST_WAIT_S),
-        reraise=True,
-    ):
-        with again:
-            row = _commit(target, pipeline, spec, _Load(attempt, before, feed, staging))
+    load, row = Load(pipeline, spec, attempt, before, feed, staging), before
+    if plan.way == "ranges" and staging is not None and isinstance(target, Ranging):
+        row = commit_ranges(target, load, staging)
+    else:
+        row = retried(lambda: commit(target, load))
     reach("load: after commit")
     return row
 
 
 def _staged(
-    target: Target, spec: TableSpec, attempt: str, feed: Feed, all_rows: Callable[[str], Feed]
+    target: Target,
+    spec: TableSpec,
+    attempt: str,
+    feed: Feed,
+    plan: LoadPlan,
+    all_rows: Callable[[str], Feed],
 ) -> tuple[Feed, Staging | None]:
     """Stage as the plan says; return the feed that was staged, which may be another."""
-    figures = figures_of(target, spec, feed)
-    plan = choose(figures)
-    log.info("load of %s by %s: %s; %s", spec.target, plan.way, plan.why, figures)
     if plan.way == "swap" and isinstance(target, Swapping):
         why = feed.why_whole or plan.why
         feed = feed if feed.why_whole else all_rows(why)
@@ -111,39 +112,6 @@ def _all_rows(feed_since: Callable[[LedgerRow | None], Feed | None], why: str) -
     if feed is None:
         raise LostRaceError("the lake table was taken away meanwhile; nothing was loaded.")
     return replace(feed, why_whole=why)
-
-
-@dataclass(frozen=True)
-class _Load:
-    """What was staged, and from which ledger row it was computed."""
-
-    attempt: str
-    before: LedgerRow | None
-    feed: Feed
-    staging: Staging | None  # None: there is nothing to merge
-
-
-def _commit(target: Target, pipeline: str, spec: TableSpec, load: _Load) -> LedgerRow:
-    """Lock, compare, merge and record in one transaction, which may be repeated as a whole."""
-    name, feed = str(spec.target), load.feed
-    with target.begin() as transaction:
-        if transaction.lock(spec.target) != load.before:
-            raise LostRaceError(
-                f"target {name!r} was loaded by another worker meanwhile; nothing was merged."
-            )
-        counts = LoadCounts()
-        if load.staging is not None:
-            counts = transaction.merge(spec.target, feed.schema, load.staging)
-        row = LedgerRow(
-            target=name, pipeline=pipeline, table=spec.name, landing=feed.landing,
-            lake_table=feed.lake_table, version=feed.version, batch=feed.batch,
-            attempt=load.attempt, loaded_at_utc=datetime.now(UTC), why_whole=feed.why_whole,
-            inserted=counts.inserted, updated=counts.updated, deleted=counts.deleted,
-            unchanged=counts.unchanged,
-        )  # fmt: skip
-        transaction.record(row)
-        reach("load: before commit")
-    return row
 
 
 class _Peeked:

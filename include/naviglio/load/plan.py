@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from naviglio.model import TableSpec
-from naviglio.ports import Feed, Swapping, Target, TargetFigures
+from naviglio.errors import ConfigError
+from naviglio.model import TableSpec, Visibility
+from naviglio.ports import Feed, Ranging, Swapping, Target, TargetFigures
 
-Way = Literal["merge", "swap"]
+Way = Literal["merge", "swap", "ranges"]
 SWAP_SHARE = 0.5  # of the lake's rows that change: from there on, writing all anew is less work
+RANGE_ROWS = 100_000  # that one transaction of a progressive load merges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,30 +24,43 @@ class Figures:
     whole: str
     lake_rows: int | None
     changed_rows: int | None
-    target: TargetFigures | None  # None: this target only merges
+    target: TargetFigures | None  # None: this target can't swap
+    visibility: Visibility = "at_once"
+    ranging: bool = False  # whether the target can be loaded by key ranges
+    loaded: bool = False  # before, by the ledger
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPlan:
     """`merge`: staging and one MERGE. `swap`: all rows into a table beside, which takes its place.
 
-    A swap takes all rows of the lake, also where the feed holds changes. `why` is for people.
+    A swap takes all rows of the lake, also where the feed holds changes. `ranges`: key ranges of
+    the staging, merged and committed one by one. `why` is for people.
     """
 
     way: Way
     why: str
 
 
-def figures_of(target: Target, spec: TableSpec, feed: Feed) -> Figures:
-    """Ask a target, where it can swap, and the feed for their figures; nothing is changed."""
+def figures_of(target: Target, spec: TableSpec, feed: Feed, *, loaded: bool) -> Figures:
+    """Ask a target, where it can swap, and the feed for their figures; nothing is changed.
+
+    `loaded`: the ledger has a row of it.
+    """
     said = target.figures(spec.target, feed.schema) if isinstance(target, Swapping) else None
     return Figures(
-        whole=feed.why_whole, lake_rows=feed.rows, changed_rows=feed.changed_rows, target=said
-    )
+        whole=feed.why_whole, lake_rows=feed.rows, changed_rows=feed.changed_rows, target=said,
+        visibility=spec.visibility, ranging=isinstance(target, Ranging), loaded=loaded,
+    )  # fmt: skip
 
 
 def choose(figures: Figures) -> LoadPlan:
-    """Return the way that the figures speak for; a swap only where it loses nothing."""
+    """Return the way that the figures speak for; a swap only where it loses nothing.
+
+    Raises ConfigError for a progressive load of a target that can't be loaded by ranges.
+    """
+    if figures.visibility == "progressive":
+        return _progressive(figures)
     if figures.target is None:
         return LoadPlan(way="merge", why="this target merges only")
     wanted = _why_swap(figures, figures.target)
@@ -55,6 +70,20 @@ def choose(figures: Figures) -> LoadPlan:
         held = "; ".join(figures.target.keeps)
         return LoadPlan(way="merge", why=f"{wanted}, but a swap would lose: {held}")
     return LoadPlan(way="swap", why=wanted)
+
+
+def _progressive(figures: Figures) -> LoadPlan:
+    if not figures.ranging:
+        raise ConfigError(
+            "`load: {visibility: progressive}`: this kind of target can't be loaded by key ranges. "
+            "Remove it, or write `at_once`."
+        )
+    if not figures.loaded:
+        return choose(replace(figures, visibility="at_once"))  # no reader is kept waiting
+    rows = figures.lake_rows if figures.whole else figures.changed_rows
+    if rows is not None and rows <= RANGE_ROWS:
+        return LoadPlan(way="merge", why=f"{rows} rows are one range")
+    return LoadPlan(way="ranges", why=f"progressive, by {RANGE_ROWS} of {rows or 'some'} rows")
 
 
 def _why_swap(figures: Figures, target: TargetFigures) -> str:

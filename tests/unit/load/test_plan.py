@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from naviglio.load.plan import Figures, LoadPlan, choose
+import pytest
+
+from naviglio.errors import ConfigError
+from naviglio.load.plan import RANGE_ROWS, Figures, LoadPlan, choose
 from naviglio.ports import TargetFigures
 
 
@@ -12,6 +15,12 @@ def plan(target: TargetFigures | None = None, **said: Any) -> LoadPlan:
     """Choose for a feed of changes, unless told otherwise."""
     known = {"whole": "", "lake_rows": 1000, "changed_rows": 10, "target": target}
     return choose(Figures(**{**known, **said}))
+
+
+def progressive(**said: Any) -> LoadPlan:
+    """Choose for a progressive load of a filled target that can be ranged."""
+    known = {"visibility": "progressive", "ranging": True, "loaded": True, "target": FILLED}
+    return plan(**{**known, **said})
 
 
 ABSENT = TargetFigures(rows=None)
@@ -54,3 +63,19 @@ def test_what_a_swap_would_lose_keeps_it_a_merge() -> None:
     found = plan(TargetFigures(rows=None, keeps=keeps), whole="first load")
     assert found.way == "merge"
     assert found.why.endswith("a swap would lose: trigger audit on table t; view v")
+
+
+def test_ranges_are_for_progressive_loads_that_are_large() -> None:
+    """Not for a first load, which keeps no reader waiting."""
+    assert progressive(changed_rows=RANGE_ROWS).way == "merge"
+    assert progressive(changed_rows=RANGE_ROWS + 1).way == "ranges"
+    assert progressive(changed_rows=None).way == "ranges"
+    assert progressive(whole="restored", lake_rows=RANGE_ROWS + 1).way == "ranges"
+    assert progressive(loaded=False, whole="first load", target=ABSENT).way == "swap"
+    assert plan(FILLED, ranging=True, loaded=True, changed_rows=RANGE_ROWS + 1).way != "ranges"
+
+
+def test_a_target_that_has_no_ranges_says_so() -> None:
+    """It would not be progressive."""
+    with pytest.raises(ConfigError, match="can't be loaded by key ranges"):
+        progressive(ranging=False)

@@ -29,7 +29,10 @@ _EXACT_KINDS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """What one merge is about: `types` are the target's own column types, without modifiers."""
+    """What one merge is about: `types` are the target's own column types, without modifiers.
+
+    With `low` or `high`, as text, it is about the keys whose first column is in [low, high).
+    """
 
     target: TableName
     schema: TableSchema
@@ -37,6 +40,8 @@ class Merge:
     types: Mapping[str, str]
     whole: bool
     has_beyond: bool
+    low: str | None = None
+    high: str | None = None
 
 
 def staged_type(column: Column) -> str:
@@ -89,9 +94,10 @@ def value(merge: Merge, column: Column, alias: str = "s") -> str:
 
 def delete_staged(merge: Merge) -> str:
     """Return the statement that applies staged deletes; an upsert of the same key wins."""
+    where = _all(f"s.{quote(OP)} = '{DELETE}'", _staged_range(merge))
     return (
-        f"DELETE FROM {table(merge.target)} AS t USING {merge.staging} AS s"
-        f" WHERE s.{quote(OP)} = '{DELETE}' AND {same_key(merge, 't', 's')}"
+        f"DELETE FROM {table(merge.target)} AS t USING {merge.staging} AS s WHERE {where}"
+        f" AND {same_key(merge, 't', 's')}"
         f" AND NOT EXISTS (SELECT FROM {merge.staging} AS u"
         f" WHERE u.{quote(OP)} = '{UPSERT}' AND {same_key(merge, 't', 'u')})"
     )
@@ -100,7 +106,8 @@ def delete_staged(merge: Merge) -> str:
 def delete_absent(merge: Merge) -> str:
     """Return the statement that deletes target rows whose key is not staged."""
     return (
-        f"DELETE FROM {table(merge.target)} AS t WHERE NOT EXISTS"
+        f"DELETE FROM {table(merge.target)} AS t WHERE"
+        f" {_all(_range(merge, f't.{quote(merge.schema.key[0])}'), 'NOT EXISTS')}"
         f" (SELECT FROM {merge.staging} AS s WHERE {same_key(merge, 't', 's')})"
     )
 
@@ -111,7 +118,7 @@ def insert(merge: Merge, *, ordered: bool = False, into: str = "", only: str = "
     `ordered` sorts by the key, which pays where the key's index is there already. `into` is another
     table's quoted name, `only` a condition on `s` (a probe for a bad row).
     """
-    where = " AND ".join(part for part in (upserts(merge), only) if part)
+    where = _all(upserts(merge), only)
     values = ", ".join(value(merge, column) for column in merge.schema.columns)
     return (
         f"INSERT INTO {into or table(merge.target)} AS t ({columns(merge.schema.names)})"
@@ -136,18 +143,45 @@ def upsert(merge: Merge) -> str:
     if changing:
         new = ", ".join(f"{quote(n)} = excluded.{quote(n)}" for n in changing)
         action = f"UPDATE SET {new} WHERE {_row('t', changing)} *<> {_row('excluded', changing)}"
-    staged = f"SELECT count(*) FROM {merge.staging} AS s"
+    where = f" WHERE {upserts(merge)}" if upserts(merge) else ""
     return (
         f"WITH done AS ({insert(merge, ordered=True, only=_differs(merge) if merge.whole else '')}"
         f" ON CONFLICT ({columns(merge.schema.key)}) DO {action} RETURNING t.xmax = 0 AS inserted)"
         " SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted),"
-        f" ({staged}{'' if merge.whole else f' WHERE {upserts(merge)}'}) FROM done"
+        f" (SELECT count(*) FROM {merge.staging} AS s{where}) FROM done"
     )
 
 
 def upserts(merge: Merge) -> str:
-    """Return the condition on `s` that leaves deletes out; empty where there are none."""
-    return "" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'"
+    """Return the condition on `s` that leaves deletes and other ranges out; empty for none."""
+    return _all("" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'", _staged_range(merge))
+
+
+def cuts(merge: Merge, parts: int) -> str:
+    """Return the query of the first key column's values that part the staged rows evenly."""
+    places = ", ".join(str(part / parts) for part in range(1, parts))
+    first = value(merge, merge.schema.column(merge.schema.key[0]))
+    return (
+        "SELECT q.cut::text FROM (SELECT DISTINCT unnest(percentile_disc("
+        f"ARRAY[{places}]::float8[]) WITHIN GROUP (ORDER BY {first})) AS cut"
+        f" FROM {merge.staging} AS s) AS q ORDER BY q.cut"
+    )
+
+
+def _staged_range(merge: Merge) -> str:
+    return _range(merge, value(merge, merge.schema.column(merge.schema.key[0])))
+
+
+def _range(merge: Merge, expression: str) -> str:
+    """Return the condition that a first key column is in the merge's range; empty for all."""
+    type_ = merge.types[merge.schema.key[0]]
+    low = f"{expression} >= {literal(merge.low)}::{type_}" if merge.low is not None else ""
+    high = f"{expression} < {literal(merge.high)}::{type_}" if merge.high is not None else ""
+    return _all(low, high)
+
+
+def _all(*conditions: str) -> str:
+    return " AND ".join(condition for condition in conditions if condition)
 
 
 def _differs(merge: Merge) -> str:

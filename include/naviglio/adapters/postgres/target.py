@@ -18,7 +18,7 @@ from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, mis
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, Target, TargetFigures, TargetTransaction
+from naviglio.ports import Staging, Target, TargetFigures
 
 _LOCK_WAIT_S = 60.0
 _MEMORY_KB = 256 * 1024  # of a sort or a hash, and of building the key's index
@@ -90,6 +90,21 @@ class PostgresTarget:
         del target  # it is absent
         return self._staged(attempt, lambda own: swap.fill(own, attempt, schema, batches))
 
+    def cuts(
+        self, target: TableName, schema: TableSchema, staging: Staging, parts: int
+    ) -> tuple[str, ...]:
+        """Return up to `parts` - 1 values of the first key column that part the staged rows."""
+        with translated(f"target {str(target)!r}", TargetError):
+            found = find(self._connection(), target)
+            if found is None:
+                return ()
+            job = sql.Merge(
+                target=target, schema=schema, staging=staging.name, types=found.types,
+                whole=staging.whole, has_beyond=staging.has_beyond,
+            )  # fmt: skip
+            rows = self._connection().execute(sql.cuts(job, parts).encode())
+            return tuple(cut for (cut,) in rows)
+
     def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
         """Refuse a target that can't take the rows, before anything is staged."""
         with translated(f"target {str(target)!r}", TargetError):
@@ -112,7 +127,7 @@ class PostgresTarget:
             _refuse_misfit(target, found, schema)
 
     @contextmanager
-    def begin(self) -> Iterator[TargetTransaction]:
+    def begin(self) -> Iterator[PostgresTransaction]:
         """Open a transaction; its commit is the third of the three commits.
 
         With it go the staging tables that it merged.
@@ -196,7 +211,34 @@ class PostgresTransaction:
         ledger.record(self.connection, row)
 
     def merge(self, target: TableName, schema: TableSchema, staging: Staging) -> LoadCounts:
-        """Make the target equal to the staged rows, or apply the staged changes.
+        """Make the target equal to the staged rows, or apply the staged changes."""
+        counts = self._merge(target, schema, staging)
+        self.merged.append(staging)
+        return counts
+
+    def merge_range(
+        self,
+        target: TableName,
+        schema: TableSchema,
+        staging: Staging,
+        low: str | None,
+        high: str | None,
+    ) -> LoadCounts:
+        """Merge the keys whose first column is in [low, high); None is open."""
+        counts = self._merge(target, schema, staging, low, high)
+        if high is None:
+            self.merged.append(staging)
+        return counts
+
+    def _merge(
+        self,
+        target: TableName,
+        schema: TableSchema,
+        staging: Staging,
+        low: str | None = None,
+        high: str | None = None,
+    ) -> LoadCounts:
+        """Merge, all or one range.
 
         A staging beside becomes the target where that is absent still. It works in a savepoint:
         when rows are refused, the first one can still be looked for.
@@ -212,7 +254,7 @@ class PostgresTransaction:
         job = None
         try:
             with self.connection.transaction():
-                job = self._job(target, schema, staging, before)
+                job = replace(self._job(target, schema, staging, before), low=low, high=high)
                 if staging.beside and before is None:
                     swap.into_place(self.connection, target, schema, staging)
                     counts = LoadCounts(inserted=staging.rows)
@@ -222,7 +264,6 @@ class PostgresTransaction:
             if job is None or not is_about_rows(error):
                 raise translate(error, f"target {str(target)!r}", TargetError) from None
             raise blame(self.connection, Refusal(merge=job, before=before, error=error)) from None
-        self.merged.append(staging)
         return counts
 
     def _job(
@@ -277,7 +318,9 @@ class PostgresTransaction:
                 self.connection.execute(sql.add_key(job.target, job.schema.key))
         else:
             counts = self._compare(job)
-        if job.whole and counts.inserted + counts.updated + counts.unchanged != staging.rows:
+        part = job.low is not None or job.high is not None
+        living = counts.inserted + counts.updated + counts.unchanged
+        if job.whole and not part and living != staging.rows:
             raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
         return counts
 

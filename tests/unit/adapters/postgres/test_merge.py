@@ -12,6 +12,7 @@ from naviglio.adapters.postgres.merge import (
     add_key,
     create_staging,
     create_target,
+    cuts,
     delete_absent,
     delete_staged,
     insert,
@@ -74,6 +75,21 @@ def test_values_beyond_their_carrier_are_looked_for_only_where_there_are_any() -
     assert value(merge(has_beyond=True), PRICE) == (
         "CASE WHEN s.\"_beyond\"::jsonb ? 'price'"
         ' THEN (s."_beyond"::jsonb ->> \'price\')::numeric ELSE s."price" END'
+    )
+
+
+def test_a_range_is_of_the_first_key_column() -> None:
+    """Staged rows and, of a whole table, target rows; an open end is no condition."""
+    within = "s.\"order\" >= '5'::bigint AND s.\"order\" < '9'''::bigint"
+    part = merge(low="5", high="9'")
+    assert f"s.\"_op\" = 'upsert' AND {within}" in upsert(part)
+    assert f"s.\"_op\" = 'delete' AND {within} AND t." in delete_staged(part)
+    whole = delete_absent(merge(whole=True, low="5"))
+    assert "WHERE t.\"order\" >= '5'::bigint AND NOT EXISTS (SELECT FROM st AS s" in whole
+    assert within in upsert(merge(whole=True, low="5", high="9'"))
+    assert cuts(merge(), 2) == (
+        "SELECT q.cut::text FROM (SELECT DISTINCT unnest(percentile_disc(ARRAY[0.5]::float8[])"
+        ' WITHIN GROUP (ORDER BY s."order")) AS cut FROM st AS s) AS q ORDER BY q.cut'
     )
 
 
