@@ -94,7 +94,7 @@ def value(merge: Merge, column: Column, alias: str = "s") -> str:
 
 def delete_staged(merge: Merge) -> str:
     """Return the statement that applies staged deletes; an upsert of the same key wins."""
-    where = _all(f"s.{quote(OP)} = '{DELETE}'", _staged_range(merge))
+    where = _all(f"s.{quote(OP)} = '{DELETE}'", _range(merge, "s"))
     return (
         f"DELETE FROM {table(merge.target)} AS t USING {merge.staging} AS s WHERE {where}"
         f" AND {same_key(merge, 't', 's')}"
@@ -107,7 +107,7 @@ def delete_absent(merge: Merge) -> str:
     """Return the statement that deletes target rows whose key is not staged."""
     return (
         f"DELETE FROM {table(merge.target)} AS t WHERE"
-        f" {_all(_range(merge, f't.{quote(merge.schema.key[0])}'), 'NOT EXISTS')}"
+        f" {_all(_range(merge, 't'), 'NOT EXISTS')}"
         f" (SELECT FROM {merge.staging} AS s WHERE {same_key(merge, 't', 's')})"
     )
 
@@ -154,7 +154,7 @@ def upsert(merge: Merge) -> str:
 
 def upserts(merge: Merge) -> str:
     """Return the condition on `s` that leaves deletes and other ranges out; empty for none."""
-    return _all("" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'", _staged_range(merge))
+    return _all("" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'", _range(merge, "s"))
 
 
 def cuts(merge: Merge, parts: int) -> str:
@@ -168,15 +168,14 @@ def cuts(merge: Merge, parts: int) -> str:
     )
 
 
-def _staged_range(merge: Merge) -> str:
-    return _range(merge, value(merge, merge.schema.column(merge.schema.key[0])))
-
-
-def _range(merge: Merge, expression: str) -> str:
-    """Return the condition that a first key column is in the merge's range; empty for all."""
-    type_ = merge.types[merge.schema.key[0]]
-    low = f"{expression} >= {literal(merge.low)}::{type_}" if merge.low is not None else ""
-    high = f"{expression} < {literal(merge.high)}::{type_}" if merge.high is not None else ""
+def _range(merge: Merge, alias: str) -> str:
+    """Return the condition that rows of `s` or `t` are in the merge's range; empty for all."""
+    if merge.low is None and merge.high is None:
+        return ""
+    name = merge.schema.key[0]
+    first = value(merge, merge.schema.column(name)) if alias == "s" else f"t.{quote(name)}"
+    low = f"{first} >= {literal(merge.low)}::{merge.types[name]}" if merge.low is not None else ""
+    high = f"{first} < {literal(merge.high)}::{merge.types[name]}" if merge.high is not None else ""
     return _all(low, high)
 
 
