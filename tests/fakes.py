@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -229,6 +230,11 @@ class FakeTarget:
             if self.owner is transaction:
                 self.owner = None
 
+    def end_session(self, thread: int | None) -> None:
+        """Free the lock of a worker that died, as a server does for a client that is gone."""
+        if isinstance(self.owner, FakeTransaction) and self.owner.thread == thread:
+            self.owner = None
+
     def close(self) -> None:
         """Have nothing to give back."""
 
@@ -241,6 +247,7 @@ class FakeTransaction:
     rows: dict[int, Row]
     ledger: dict[str, LedgerRow]
     merged: list[str] = field(default_factory=list)  # stagings that go with the commit
+    thread: int | None = field(default_factory=threading.get_ident)  # whose session it is in
 
     def lock(self, target: TableName) -> LedgerRow | None:
         """Wait for the lock at a point, so that a test's scheduler goes on with others."""

@@ -133,8 +133,7 @@ class Races(RuleBasedStateMachine):
     def kill(self, which: int) -> None:
         """Never let a worker go again; the target ends the session of a dead client."""
         worker = self.workers.pop(which % len(self.workers))
-        if worker.at.startswith("load:"):
-            self.target.owner = None
+        self.target.end_session(worker.thread)
         self.killed.append(worker)
 
     @precondition(lambda self: len(self.killed) > 1)

@@ -25,6 +25,11 @@ class Worker:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def thread(self) -> int | None:
+        """The id of its thread."""
+        return self._thread.ident
+
     def step(self) -> None:
         """Let it run to its next point, or to its end."""
         if self.done:
