@@ -24,10 +24,11 @@ COPY include include
 RUN NAVIGLIO_SPARK_JARS=/opt/naviglio/jars NAVIGLIO_MAVEN="${NAVIGLIO_MAVEN}" venv/bin/naviglio spark jars
 
 FROM ${PYTHON}
+# Java for Spark; the driver of SQL Server loads the two libraries.
 # Debian keeps only the newest version of a package: a pinned one would soon be gone (DL3008).
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends openjdk-17-jre-headless \
+ && apt-get install --yes --no-install-recommends libgssapi-krb5-2 libltdl7 openjdk-17-jre-headless \
  && rm -rf /var/lib/apt/lists/*
 # The account of who starts the stack, so that secrets can stay 0600 on the host.
 ARG UID=1000

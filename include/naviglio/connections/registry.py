@@ -7,7 +7,7 @@ from types import ModuleType
 
 from naviglio.config.problems import known
 from naviglio.connections.connections import Urls
-from naviglio.connections.urls import scheme_of
+from naviglio.connections.urls import misread_port, scheme_of
 from naviglio.errors import ConfigError
 from naviglio.ports import Source, Target
 
@@ -50,5 +50,10 @@ def _adapter(conn_id: str, url: str) -> ModuleType:
             f"connection {conn_id!r}: no adapter for "
             f"{f'scheme {scheme!r}' if scheme else 'a URL without a scheme'}; "
             f"{known(ADAPTERS, scheme)}. Write SCHEME://USER:PASSWORD@HOST:PORT/DATABASE."
+        )
+    if misread_port(url):
+        raise ConfigError(
+            f"connection {conn_id!r}: the port in its URL is no number. If the password holds one "
+            "of / ? # @ : % write it as %2F %3F %23 %40 %3A %25."
         )
     return importlib.import_module(ADAPTERS[scheme])

@@ -8,12 +8,22 @@ from urllib.parse import parse_qsl, urlsplit
 HIDDEN = "***"
 _SHOWN = frozenset({"host", "port", "dbname", "user", "sslmode", "application_name"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_HOSTS = re.compile(r"((\[[^\]]*\]|[^:,\[\]]*)(:[0-9]*)?(,|$))+")
 
 
 def scheme_of(url: str) -> str:
     """Return the scheme, in small letters; empty where there is none."""
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
+
+
+def misread_port(url: str) -> bool:
+    """Whether the port is no number: most likely the password's beginning, cut at its own `/`."""
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return False
+    return bool(scheme_of(url)) and bool(hosts) and _HOSTS.fullmatch(hosts) is None
 
 
 def safe(url: str) -> str:
@@ -28,7 +38,7 @@ def safe(url: str) -> str:
     except ValueError:
         return unclear
     # A password with an unescaped `/`, `?` or `#` puts its rest, and the `@`, behind the host.
-    if not scheme or parts.fragment or "@" in parts.path + parts.query:
+    if not scheme or parts.fragment or "@" in parts.path + parts.query or misread_port(url):
         return unclear
     account, at, host = parts.netloc.rpartition("@")
     user, colon, _ = account.partition(":")

@@ -36,6 +36,8 @@ CONF = {
 }
 LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 _OURS = ("transform ", "stage ", "the process")
+# A program reads and writes files: it has no use for the passwords that its starter holds.
+_NOT_FOR_SPARK = ("NAVIGLIO_CONN_", "AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _LAST_LINES = 15
 _GRACE_S = 10
 
@@ -78,7 +80,8 @@ class Spark:
             return found
 
     def _run(self, command: Sequence[str], folder: str) -> None:
-        environ = {**os.environ, "SPARK_HOME": str(_home()), "PYSPARK_PYTHON": sys.executable,
+        kept = {name: v for name, v in os.environ.items() if not name.startswith(_NOT_FOR_SPARK)}
+        environ = {**kept, "SPARK_HOME": str(_home()), "PYSPARK_PYTHON": sys.executable,
                    "PYSPARK_DRIVER_PYTHON": sys.executable}  # fmt: skip
         if self.master.startswith("local"):
             environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

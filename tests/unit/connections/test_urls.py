@@ -13,6 +13,8 @@ from naviglio.connections.urls import safe, scheme_of
         ("postgresql://ann:s3cret@db:5432/shop", "postgresql://ann:***@db:5432/shop"),
         ("postgresql://ann@db/shop", "postgresql://ann@db/shop"),
         ("postgresql://db/shop", "postgresql://db/shop"),
+        ("postgresql://[::1]:5432/shop", "postgresql://[::1]:5432/shop"),
+        ("postgresql://a:1,b:2/shop", "postgresql://a:1,b:2/shop"),
         ("postgresql://ann:s3@cret@db/shop", "postgresql://ann:***@db/shop"),
         ("postgresql://ann:s3:cret@db/shop", "postgresql://ann:***@db/shop"),
         (
@@ -34,6 +36,8 @@ def test_what_is_not_secret_is_shown(url: str, shown: str) -> None:
         "postgresql://ann:x?s3cret@db/shop",
         "postgresql://ann:x#s3cret@db/shop",
         "postgresql://ann:[s3cret@db/shop",
+        "postgresql://ann:s3cret/x",
+        "postgresql://ann@db:s3cret/shop",
         "host=db password=s3cret",
         "//ann:s3cret@db/shop",
         "s3cret",
