@@ -232,6 +232,129 @@ class TestPostgresTarget(TargetContract):
         assert load(target, name, [person(1, "Bob"), person(3)]).updated == 1
         target.check(name, PEOPLE, adopt=False)
 
+    def test_a_swap_carries_what_belongs_to_the_target(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Indexes, constraints, grants, comments, defaults; its rows are the new ones."""
+        load(target, name, [person(1), person(2)], whole=True)
+        made = table(name)
+        for statement in (
+            f'CREATE INDEX "by na%me" ON {made} USING btree (lower(name) DESC) WHERE id > 0',
+            f'ALTER TABLE {made} ADD CONSTRAINT "one seen" UNIQUE NULLS DISTINCT (seen, id)',
+            f"ALTER TABLE {made} ADD CONSTRAINT cheap CHECK (amount < 1000)",
+            f"ALTER TABLE {made} ALTER COLUMN amount SET DEFAULT 7",
+            f"ALTER TABLE {made} ADD COLUMN twice numeric GENERATED ALWAYS AS (amount * 2) STORED",
+            f"COMMENT ON TABLE {made} IS 'Made by Naviglio. Mind''s own'",
+            f"COMMENT ON COLUMN {made}.name IS 'the name'",
+            f"GRANT SELECT ON {made} TO PUBLIC",
+            f"GRANT INSERT, UPDATE ON {made} TO naviglio_source WITH GRANT OPTION",
+            f"GRANT REFERENCES (id) ON {made} TO naviglio_source",
+        ):
+            self.outside.execute(statement.encode())
+        before = self.belongings(name)
+        assert isinstance(target, PostgresTarget)
+        assert target.figures(name, PEOPLE).keeps == ()
+
+        staging = self.beside(target, name, [person(n, f"n{n}") for n in range(2, 7)])
+        counts = self.merged(target, name, staging)
+
+        assert counts == LoadCounts(inserted=5, deleted=2)
+        assert self.belongings(name) == before
+        assert [row["id"] for row in self.stored(name) or []] == [2, 3, 4, 5, 6]
+        assert load(target, name, [person(2, "Bob"), deleted(3)]) == LoadCounts(
+            updated=1, deleted=1
+        )
+        again = self.beside(target, name, [person(9)])
+        assert self.merged(target, name, again) == LoadCounts(inserted=1, deleted=4)
+        assert self.belongings(name) == before
+
+    def belongings(self, name: TableName) -> list[Any]:
+        """Return what the catalogue holds of a table, without its numbers."""
+        of = f"'{table(name)}'::regclass"
+        return [
+            self.ask(f"SELECT relacl::text FROM pg_class WHERE oid = {of}"),
+            self.ask(f"SELECT relowner::regrole::text FROM pg_class WHERE oid = {of}"),
+            self.ask(f"SELECT obj_description({of}, 'pg_class')"),
+            self.ask(
+                "SELECT concat_ws(' ', attname, atttypid::regtype, atttypmod, attnotnull, attacl,"
+                f" col_description({of}, attnum), pg_get_expr(adbin, adrelid)) FROM pg_attribute"
+                " LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
+                f" WHERE attrelid = {of} AND attnum > 0 ORDER BY attnum"
+            ),
+            self.ask(
+                "SELECT pg_get_indexdef(indexrelid) AS def FROM pg_index"
+                f" WHERE indrelid = {of} ORDER BY def"
+            ),
+            self.ask(
+                "SELECT conname || pg_get_constraintdef(oid) AS def FROM pg_constraint"
+                f" WHERE conrelid = {of} AND contype <> 'n' ORDER BY def"
+            ),
+        ]
+
+    @pytest.mark.parametrize(
+        ("statement", "told"),
+        [
+            ("CREATE VIEW {mark} AS SELECT id FROM {t}", "view {mark}"),
+            ("CREATE TABLE {mark} (id bigint REFERENCES {t})", "constraint {mark}_id_fkey"),
+            ("ALTER TABLE {t} ADD CONSTRAINT {name} FOREIGN KEY (id) REFERENCES {t}", "{name}"),
+            ("CREATE RULE {name} AS ON DELETE TO {t} DO ALSO NOTHING", "rule {name}"),
+            ("CREATE POLICY {name} ON {t}", "policy {name}"),
+            ("ALTER TABLE {t} ENABLE ROW LEVEL SECURITY", "row security"),
+            ("CREATE STATISTICS {mark} (ndistinct) ON id, name FROM {t}", "statistics object"),
+            ("ALTER TABLE {t} SET (fillfactor = 90)", "its storage parameters"),
+            ("CREATE TABLE {mark} () INHERITS ({t})", "table {mark}"),
+            ("ALTER TABLE {t} ADD COLUMN more int DEFAULT 1", "column 'more', which the lake"),
+            ("ALTER TABLE {t} ADD COLUMN more serial", "sequence"),
+            ("ALTER TABLE {t} ALTER COLUMN id TYPE numeric", "'id' is numeric"),
+            ("ALTER TABLE {t} ALTER COLUMN name SET STATISTICS 5", "settings of column name"),
+            ("CREATE FUNCTION {mark}(r {t}) RETURNS int LANGUAGE sql RETURN 1", "function {mark}"),
+            ("CREATE PUBLICATION {name} FOR TABLE {t}", "publication"),
+            ("ALTER TABLE {t} REPLICA IDENTITY FULL", "replica identity"),
+            ("ALTER TABLE {t} ADD CONSTRAINT {name} UNIQUE (seen) DEFERRABLE", "{name}"),
+            (
+                "CREATE TRIGGER {name} BEFORE UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION"
+                " suppress_redundant_updates_trigger()", "trigger {name}",
+            ),
+        ],
+    )  # fmt: skip
+    def test_what_a_swap_would_lose_is_named(
+        self, target: Target, name: TableName, statement: str, told: str
+    ) -> None:
+        """And nothing is swapped: what came after the rows were staged is found as well."""
+        load(target, name, [person(1), person(2)], whole=True)
+        staging = self.beside(target, name, [person(1), person(3)])
+        says = {"t": table(name), "name": f"x_{uuid.uuid4().hex[:8]}"}
+        says["mark"] = f"{quote(name.schema)}.y_{uuid.uuid4().hex[:8]}"
+        self.outside.execute(statement.format(**says).encode())
+
+        assert isinstance(target, PostgresTarget)
+        keeps = "; ".join(target.figures(name, PEOPLE).keeps)
+        assert told.format(**{**says, "mark": says["mark"].rpartition(".")[2]}) in keeps.replace(
+            f"{name.schema}.", ""
+        )
+        counts = self.merged(target, name, staging)
+        assert counts == LoadCounts(inserted=1, deleted=1, unchanged=1)
+
+    def test_a_target_that_changed_after_its_rows_were_staged(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Another index, another column's type: the filled table would not have them."""
+        load(target, name, [person(1), person(2)], whole=True)
+        staging = self.beside(target, name, [person(1), person(3)])
+        self.outside.execute(f"CREATE INDEX ON {table(name)} (seen)".encode())
+        counts = self.merged(target, name, staging)
+        assert counts == LoadCounts(inserted=1, deleted=1, unchanged=1)
+
+    def test_a_swap_never_shows_an_empty_table(self, target: Target, name: TableName) -> None:
+        """Also to who looks with a snapshot from before it."""
+        load(target, name, [person(1), person(2)], whole=True)
+        staging = self.beside(target, name, [person(3)])
+        with psycopg.connect(self.url) as reader:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            reader.execute("SELECT 1")
+            self.merged(target, name, staging)
+            assert reader.execute(f"SELECT id FROM {table(name)}".encode()).fetchall() == [(3,)]
+
     def test_a_target_that_was_made_meanwhile_is_merged(
         self, target: Target, name: TableName
     ) -> None:

@@ -82,14 +82,17 @@ def add_key(target: TableName, key: Sequence[str]) -> str:
 
 def value(merge: Merge, column: Column, alias: str = "s") -> str:
     """Return the expression of a staged value in the type of its target column."""
-    name = f"{alias}.{quote(column.name)}"
+    name, type_ = f"{alias}.{quote(column.name)}", merge.types[column.name]
     if column.carrier == "string":
-        return f"{name}::{merge.types[column.name]}"
+        return f"{name}::{type_}"
+    # A wider column of an adopted table: records of other types don't compare.
+    wider = f"::{type_}" if type_ != staged_type(column) else ""
     if not merge.has_beyond or column.kind not in _BEYOND_KINDS:
-        return name
+        return name + wider
     beyond, key = f"{alias}.{quote(BEYOND)}::jsonb", literal(column.name)
     told = f"({beyond} ->> {key})::{staged_type(column)}"
-    return f"CASE WHEN {beyond} ? {key} THEN {told} ELSE {name} END"
+    case = f"CASE WHEN {beyond} ? {key} THEN {told} ELSE {name} END"
+    return f"({case}){wider}" if wider else case
 
 
 def delete_staged(merge: Merge) -> str:

@@ -1,7 +1,7 @@
 """A table filled beside its target, which takes the target's place: the rows are written once.
 
 It is filled outside of the transaction, in the target's own types; in the transaction it only gets
-its name and its key.
+its name. What belongs to a target that is there already goes along, or keeps it from being swapped.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterator
 import psycopg
 import pyarrow as pa
 
-from naviglio.adapters.postgres import ledger
+from naviglio.adapters.postgres import belongings, ledger
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import staging as stagings
 from naviglio.adapters.postgres.errors import is_about_rows, said
-from naviglio.adapters.postgres.fit import MADE_BY
-from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, quote, table
+from naviglio.adapters.postgres.fit import MADE_BY, Found, find
+from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.carriers import arrow_schema
 from naviglio.errors import SwapRefusedError
-from naviglio.model import BEYOND, TableName, TableSchema
+from naviglio.model import BEYOND, Column, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetFigures
 
-# Their carrier is a text, which COPY can't read as the type.
-_CAST_KINDS = frozenset({"number", "time", "interval", "uuid", "jsonb"})
+_CAST_KINDS = frozenset({"number", "time", "interval", "uuid", "jsonb"})  # carried as other texts
+_TEXTS = ("text", "character varying", "json")  # whose binary form is the text
 _TABLE = """
-SELECT greatest(c.reltuples, 0)::bigint
+SELECT c.oid, greatest(c.reltuples, 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'r'
 """
 # What ALTER DEFAULT PRIVILEGES gives to tables that are made in a schema: not to those moved there.
 _DEFAULT_GRANTS = """
@@ -44,7 +44,6 @@ def figures(
     connection: psycopg.Connection, target: TableName, schema: TableSchema
 ) -> TargetFigures:
     """Return the target's rows as the server estimates them, and what a swap would lose."""
-    found = connection.execute(_TABLE, (target.schema or DEFAULT_SCHEMA, target.table)).fetchone()
     keeps = [
         f"column {column.name!r} is carried as text and cast to its type by a merge"
         for column in schema.columns
@@ -52,14 +51,17 @@ def figures(
     ]
     if connection.execute(_DEFAULT_GRANTS, (ledger.SCHEMA,)).fetchone() is not None:
         keeps.append(f"tables of schema {ledger.SCHEMA!r} have default privileges")
+    oid, rows = _there(connection, target)
+    found = find(connection, target) if rows is not None else None
     if found is not None:
-        keeps.append("the table itself, with whatever belongs to it")
-    return TargetFigures(rows=None if found is None else found[0], keeps=tuple(keeps))
+        keeps += [*_columns_that_keep(found, schema), *belongings.lost(connection, oid)]
+    return TargetFigures(rows=rows, keeps=tuple(keeps))
 
 
 def fill(
     connection: psycopg.Connection,
     attempt: str,
+    target: TableName,
     schema: TableSchema,
     batches: Iterator[pa.RecordBatch],
 ) -> Staging:
@@ -68,12 +70,14 @@ def fill(
     try:
         with connection.transaction():
             connection.execute(f"DROP TABLE IF EXISTS {name}")
-            connection.execute(sql.create_target(name, schema))
+            oid = _create(connection, name, target, schema)
             wanted = arrow_schema(schema)
             wanted = wanted.remove(wanted.get_field_index(BEYOND))
             counted = stagings.Counted(_plain(batches), wanted)
-            # Frozen rows are written once, also for whoever began to read before the commit.
+            # Frozen rows are written once, and seen also by whoever began to read before the swap.
             copied = stagings.copy(connection, name, counted, options="FORMAT binary, FREEZE")
+            if oid:
+                _finish(connection, name, attempt, oid)
     except psycopg.Error as error:
         if is_about_rows(error):  # a merge finds out which
             raise SwapRefusedError(f"the server refused a row: {said(error)}") from None
@@ -85,19 +89,108 @@ def fill(
 
 def into_place(
     connection: psycopg.Connection, target: TableName, schema: TableSchema, staging: Staging
-) -> None:
-    """Make the filled table the target, which is absent, and give it its key."""
+) -> LoadCounts | None:
+    """Make the filled table the target; the rows of the one before count as deleted.
+
+    None: it was not made for the table that is there now, or that would lose something.
+    """
+    oid, _ = _there(connection, target)
+    if oid == 0:
+        _move(connection, target, staging)
+        _dress(connection, target, schema)
+        return LoadCounts(inserted=staging.rows)
+    old = table(target)
+    connection.execute(f"LOCK TABLE {old} IN ACCESS EXCLUSIVE MODE")
+    mark = "SELECT obj_description(%s::regclass, 'pg_class')"
+    made_for = connection.execute(mark, (staging.name,)).fetchone()
+    if made_for != (_mark(connection, oid),) or figures(connection, target, schema).keeps:
+        return None
+    (rows,) = connection.execute(f"SELECT count(*) FROM {old}").fetchone() or (0,)
     schema_name = target.schema or DEFAULT_SCHEMA
+    carried = [
+        belongings.name_index(index, _temporary(staging.attempt, n), schema_name, old)
+        for n, index in enumerate(belongings.indexes(connection, oid))
+    ]
+    carried += belongings.grants(connection, oid, old)
+    connection.execute(f"DROP TABLE {old}")
+    _move(connection, target, staging)
+    for statement in carried:
+        connection.execute(statement.encode())
+    return LoadCounts(inserted=staging.rows, deleted=int(rows))
+
+
+def _there(connection: psycopg.Connection, target: TableName) -> tuple[int, int | None]:
+    """Return a table's number and its rows as the server estimates them; 0, None when absent."""
+    name = (target.schema or DEFAULT_SCHEMA, target.table)
+    return connection.execute(_TABLE, name).fetchone() or (0, None)
+
+
+def _create(
+    connection: psycopg.Connection, name: str, target: TableName, schema: TableSchema
+) -> int:
+    """Create the table, like the target where that is there; return the target's number."""
+    oid, _ = _there(connection, target)
+    found = find(connection, target) if oid else None
+    if found is None:
+        connection.execute(sql.create_target(name, schema))
+        return 0
+    connection.execute(f"CREATE TABLE {name} (LIKE {table(target)} {belongings.LIKE})")
+    if lacking := found.lacks(schema):
+        connection.execute(sql.add_columns(name, lacking))
+    return oid
+
+
+def _finish(connection: psycopg.Connection, name: str, attempt: str, oid: int) -> None:
+    """Build the indexes of the target, and note what the table was made for."""
+    for n, index in enumerate(belongings.indexes(connection, oid)):
+        statement = belongings.create_index(index, _temporary(attempt, n), name)
+        connection.execute(statement.encode())
+    connection.execute(f"ANALYZE {name}")  # readers of the target plan by what it held
+    connection.execute(f"COMMENT ON TABLE {name} IS {literal(_mark(connection, oid))}".encode())
+
+
+def _mark(connection: psycopg.Connection, oid: int) -> str:
+    return f"for {oid} {belongings.shape(connection, oid)}"
+
+
+def _temporary(attempt: str, number: int) -> str:
+    return f"{stagings.PREFIX}{attempt}_{number}"
+
+
+def _move(connection: psycopg.Connection, target: TableName, staging: Staging) -> None:
+    schema_name, name = target.schema or DEFAULT_SCHEMA, staging.name.rpartition(".")[2]
     ledger.ensure_schema(connection, schema_name)
-    name = staging.name.rpartition(".")[2]
     connection.execute(f"ALTER TABLE {staging.name} SET SCHEMA {quote(schema_name)}")
     moved = f"{quote(schema_name)}.{name}"
     connection.execute(f"ALTER TABLE {moved} RENAME TO {quote(target.table)}")
-    connection.execute(f"COMMENT ON TABLE {table(target)} IS '{MADE_BY}.'")
-    for right, grantee, more in connection.execute(_DEFAULT_GRANTS, (schema_name,)).fetchall():
+
+
+def _dress(connection: psycopg.Connection, target: TableName, schema: TableSchema) -> None:
+    """Give a new target what a table made in its place would have."""
+    name = table(target)
+    connection.execute(f"COMMENT ON TABLE {name} IS '{MADE_BY}.'")
+    found = connection.execute(_DEFAULT_GRANTS, (target.schema or DEFAULT_SCHEMA,)).fetchall()
+    for right, grantee, more in found:
         option = " WITH GRANT OPTION" if more else ""
-        connection.execute(f"GRANT {right} ON {table(target)} TO {grantee}{option}".encode())
+        connection.execute(f"GRANT {right} ON {name} TO {grantee}{option}".encode())
     connection.execute(sql.add_key(target, schema.key))
+
+
+def _columns_that_keep(found: Found, schema: TableSchema) -> Iterator[str]:
+    """Yield columns whose values only the target has, or that COPY can't fill from the lake."""
+    wanted = {column.name: column for column in schema.columns}
+    for column in found.columns:
+        source = wanted.get(column.name)
+        if source is None and not column.computed:
+            yield f"the values of column {column.name!r}, which the lake does not have"
+        elif source is not None and not _is_direct(source, column.base):
+            yield f"column {column.name!r} is {column.base}, to which a merge casts"
+
+
+def _is_direct(column: Column, base: str) -> bool:
+    if column.carrier == "string":
+        return base in _TEXTS
+    return base == sql.staged_type(column)
 
 
 def _plain(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, Target, TargetFigures
 
+log = logging.getLogger("naviglio.load")
 _LOCK_WAIT_S = 60.0
 _MEMORY_KB = 256 * 1024  # of a sort or a hash, and of building the key's index
 
@@ -87,8 +89,7 @@ class PostgresTarget:
         batches: Iterator[pa.RecordBatch],
     ) -> Staging:
         """Fill a table that can become the target with all rows."""
-        del target  # it is absent
-        return self._staged(attempt, lambda own: swap.fill(own, attempt, schema, batches))
+        return self._staged(attempt, lambda own: swap.fill(own, attempt, target, schema, batches))
 
     def cuts(
         self, target: TableName, schema: TableSchema, staging: Staging, parts: int
@@ -98,10 +99,7 @@ class PostgresTarget:
             found = find(self._connection(), target)
             if found is None:
                 return ()
-            job = sql.Merge(
-                target=target, schema=schema, staging=staging.name, types=found.types,
-                whole=staging.whole, has_beyond=staging.has_beyond,
-            )  # fmt: skip
+            job = _job(target, schema, staging, found)
             rows = self._connection().execute(sql.cuts(job, parts).encode())
             return tuple(cut for (cut,) in rows)
 
@@ -240,7 +238,7 @@ class PostgresTransaction:
     ) -> LoadCounts:
         """Merge, all or one range.
 
-        A staging beside becomes the target where that is absent still. It works in a savepoint:
+        A staging beside takes the target's place where that loses nothing. It works in a savepoint:
         when rows are refused, the first one can still be looked for.
         """
         if staging.attempt not in self.alive or not self._keeps(staging):
@@ -254,31 +252,20 @@ class PostgresTransaction:
         job = None
         try:
             with self.connection.transaction():
-                job = replace(self._job(target, schema, staging, before), low=low, high=high)
-                if staging.beside and before is None:
-                    swap.into_place(self.connection, target, schema, staging)
-                    counts = LoadCounts(inserted=staging.rows)
-                else:
-                    counts = self._fill(job, staging, key=before is None)
+                if staging.beside:
+                    own = TableName(schema=ledger.SCHEMA, table=stagings.PREFIX + staging.attempt)
+                    job = _job(target, schema, staging, self._found(own))
+                    counts = swap.into_place(self.connection, target, schema, staging)
+                    if counts is not None:
+                        return counts
+                    log.info("target %s became another meanwhile: merged, not swapped", target)
+                found = self._add_columns(target, before or self._create(target, schema), schema)
+                job = replace(_job(target, schema, staging, found), low=low, high=high)
+                return self._fill(job, staging, key=before is None)
         except psycopg.Error as error:
             if job is None or not is_about_rows(error):
                 raise translate(error, f"target {str(target)!r}", TargetError) from None
             raise blame(self.connection, Refusal(merge=job, before=before, error=error)) from None
-        return counts
-
-    def _job(
-        self, target: TableName, schema: TableSchema, staging: Staging, before: Found | None
-    ) -> sql.Merge:
-        """Return the merge into the target, which is made ready for it unless a swap makes it."""
-        if staging.beside and before is None:
-            own = TableName(schema=ledger.SCHEMA, table=stagings.PREFIX + staging.attempt)
-            found = self._found(own)
-        else:
-            found = self._add_columns(target, before or self._create(target, schema), schema)
-        return sql.Merge(
-            target=target, schema=schema, staging=staging.name, types=found.types,
-            whole=staging.whole, has_beyond=staging.has_beyond,
-        )  # fmt: skip
 
     def _keeps(self, staging: Staging) -> bool:
         """Keep the staging table from being dropped; False when the login's session lost it."""
@@ -334,6 +321,13 @@ class PostgresTransaction:
     def _is_empty(self, job: sql.Merge) -> bool:
         found = self.connection.execute(f"SELECT FROM {table(job.target)} LIMIT 1")
         return found.fetchone() is None
+
+
+def _job(target: TableName, schema: TableSchema, staging: Staging, found: Found) -> sql.Merge:
+    return sql.Merge(
+        target=target, schema=schema, staging=staging.name, types=found.types, whole=staging.whole,
+        has_beyond=staging.has_beyond,
+    )  # fmt: skip
 
 
 def _refuse_lost(target: TableName, *, known: bool) -> None:
