@@ -197,6 +197,70 @@ def first_load(url: str, file: str, source: str) -> Work:
     return work
 
 
+def change_share(rows: str, changes: str, whole: str, percent: int) -> Work:
+    """Write changes of a share of the rows, spread, and all rows as they are then."""
+    from naviglio.storage.engine import local_engine
+
+    some = f"hash(l_orderkey, l_linenumber) % 100 < {percent}"
+    more = "l_quantity + 1 AS l_quantity, now() AS updated_at"
+
+    def work() -> None:
+        with local_engine() as here:
+            new = f"SELECT * REPLACE ({more}) FROM '{rows}' WHERE {some}"
+            here.execute(
+                f"COPY (SELECT *, 'upsert' AS {OP} FROM ({new})) TO '{changes}' (FORMAT parquet)"
+            )
+            here.execute(
+                f"COPY ({new} UNION ALL SELECT * FROM '{rows}' WHERE NOT {some})"
+                f" TO '{whole}' (FORMAT parquet)"
+            )
+
+    return work
+
+
+def swap_in(url: str, file: str, source: str) -> Work:
+    """Our way from a file of all rows to a target that is there, by a table beside."""
+    schema = _described(source)
+
+    def work() -> dict[str, Any]:
+        target = PostgresTarget(url)
+        batches = pq.ParquetFile(file).iter_batches(16_384)
+        staged = target.stage_beside("bench", _LOADED, schema, _cast(batches, schema))
+        with target.begin() as transaction:
+            transaction.lock(_LOADED)
+            counts = transaction.merge(_LOADED, schema, staged)
+        target.close()
+        assert counts.deleted, "it was merged"
+        return {"rows": counts.inserted}
+
+    return work
+
+
+def merge_share(url: str, file: str, source: str) -> Work:
+    """Our way from a file of changes to a target that is there, by a merge."""
+    schema = _described(source)
+
+    def work() -> dict[str, Any]:
+        target = PostgresTarget(url)
+        batches = _cast(pq.ParquetFile(file).iter_batches(16_384), schema, changes=True)
+        staged = target.stage("bench", schema, batches, whole=False)
+        with target.begin() as transaction:
+            transaction.lock(_LOADED)
+            counts = transaction.merge(_LOADED, schema, staged)
+        target.close()
+        return {"rows": counts.updated}
+
+    return work
+
+
+def _cast(
+    batches: Iterator[pa.RecordBatch], schema: TableSchema, *, changes: bool = False
+) -> Iterator[pa.RecordBatch]:
+    wanted = arrow_schema(schema, changes=changes)
+    for batch in batches:
+        yield batch.select(wanted.names).cast(wanted)
+
+
 def copy_then_index(url: str, file: str, source: str) -> Work:
     """The limit of a first load: COPY into the table itself, then its key's index, commit."""
     schema = _described(source)
@@ -371,7 +435,7 @@ STEPS: dict[str, Callable[..., Work]] = {
     step.__name__: step
     for step in (
         *(extract, copy_to_nothing, adbc_read, adbc_compare, capture_table, write_changes, encode),
-        *(write_rows, first_load, copy_then_index),
+        *(write_rows, first_load, copy_then_index, change_share, swap_in, merge_share),
         *(copy_encoded, stage, upsert, merge_by_hand, apply, load, replicate_all),
     )
 }

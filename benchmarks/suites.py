@@ -182,6 +182,38 @@ def first(ground: Ground, rounds: int) -> list[Result]:
     ]  # fmt: skip
 
 
+def most(ground: Ground, rounds: int) -> list[Result]:
+    """Half, a quarter and a tenth of lineitem changed: all rows swapped in, against a merge."""
+    load_tpch(ground, "lineitem")
+    make_base(ground)
+    rows, source = ground.files / "rows.parquet", ground.url("operations")
+    if not rows.exists():
+        ground.take("write_rows", file=str(rows), source=source)
+    results = []
+    for percent in (50, 25, 10):
+        changes, whole = ground.files / "share.parquet", ground.files / "whole.parquet"
+        ground.take(
+            "change_share", rows=str(rows), changes=str(changes), whole=str(whole), percent=percent
+        )
+
+        def taken(step: str, file: Path) -> Taken:
+            url = ground.fresh("bench_load", "bench_base")
+            return ground.take(step, url=url, file=str(file), source=source)
+
+        race = Race(
+            swap=lambda _, file=whole: taken("swap_in", file),  # type: ignore[misc]
+            merge=lambda _, file=changes: taken("merge_share", file),  # type: ignore[misc]
+        ).run(rounds)
+        results.append(
+            Result(
+                what=f"{percent} % of lineitem changed, swapped in : merged",
+                values=race.ratio("swap", "merge"), bar=1.0 if percent == 50 else None,
+                note=_note(race, "swap", "merge"),
+            )
+        )  # fmt: skip
+    return results
+
+
 def idle(ground: Ground, rounds: int) -> list[Result]:
     """A run of the demo's five tables that finds nothing to do."""
     environ = {**ground.environ, "NAVIGLIO_PIPELINES": str(ROOT / "include/pipelines")}
@@ -230,6 +262,7 @@ SUITES = {
     "staging": staging,
     "load": load,
     "first": first,
+    "most": most,
     "idle": idle,
     "memory": memory,
 }

@@ -11,6 +11,7 @@ from naviglio.ports import Feed, Ranging, Swapping, Target, TargetFigures
 
 Way = Literal["merge", "swap", "ranges"]
 SWAP_SHARE = 0.5  # of the lake's rows that change: from there on, writing all anew is less work
+SWAP_ROWS = 100_000  # that change at least: fewer are merged in no time, and equal rows stay
 RANGE_ROWS = 100_000  # that one transaction of a progressive load merges
 
 
@@ -90,7 +91,9 @@ def _why_swap(figures: Figures, target: TargetFigures) -> str:
     if target.rows is None:
         return "there is no target yet" if figures.whole else ""
     changed, rows = figures.changed_rows, figures.lake_rows
-    if figures.whole or changed is None or not rows or changed < SWAP_SHARE * rows:
+    if figures.whole or changed is None or not rows:
+        return ""
+    if changed < max(SWAP_ROWS, SWAP_SHARE * rows):
         return ""
     return f"most rows change: {changed} of {rows}"
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from naviglio.errors import ContentionError, RetryableError, SwapRefusedError
+from naviglio.load import plan
 from naviglio.load.catch_up import catch_up
 from naviglio.model import LedgerRow, TableName, TableSchema, TableSpec
 from naviglio.ports import Feed, Staging, TargetFigures
@@ -146,8 +147,9 @@ def test_rows_that_can_not_be_swapped_are_merged_after_all() -> None:
     )  # fmt: skip
 
 
-def test_where_most_rows_change_all_of_them_are_read() -> None:
+def test_where_most_rows_change_all_of_them_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the ledger says why."""
+    monkeypatch.setattr(plan, "SWAP_ROWS", 0)
     target = Swapped(figured=TargetFigures(rows=4))
     row = catch_up(target, "p", SPEC, fed(changed=3))
     assert row is not None

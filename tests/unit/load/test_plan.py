@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from naviglio.errors import ConfigError
-from naviglio.load.plan import RANGE_ROWS, Figures, LoadPlan, choose
+from naviglio.load.plan import RANGE_ROWS, SWAP_ROWS, Figures, LoadPlan, choose
 from naviglio.ports import TargetFigures
 
 
@@ -41,14 +41,16 @@ def test_few_changes_are_merged() -> None:
     """The reason tells the figures."""
     assert plan(FILLED) == LoadPlan(way="merge", why="10 rows change of 1000")
     assert plan(FILLED, changed_rows=None, lake_rows=None).why == "some rows change"
-    assert plan(FILLED, changed_rows=499).way == "merge"
 
 
 def test_most_rows_are_written_anew() -> None:
-    """From half of the lake's rows on."""
-    assert plan(FILLED, changed_rows=500) == LoadPlan(
-        way="swap", why="most rows change: 500 of 1000"
+    """From half of the lake's rows on, where they are many."""
+    many = SWAP_ROWS * 2
+    assert plan(FILLED, changed_rows=SWAP_ROWS, lake_rows=many) == LoadPlan(
+        way="swap", why=f"most rows change: {SWAP_ROWS} of {many}"
     )
+    assert plan(FILLED, changed_rows=SWAP_ROWS, lake_rows=many + 1).way == "merge"
+    assert plan(FILLED, changed_rows=1000).way == "merge"
 
 
 def test_all_rows_over_a_filled_target_are_compared() -> None:

@@ -23,7 +23,7 @@ from naviglio.model import BEYOND, Column, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetFigures
 
 _CAST_KINDS = frozenset({"number", "time", "interval", "uuid", "jsonb"})  # carried as other texts
-_TEXTS = ("text", "character varying", "json")  # whose binary form is the text
+_TEXTS = ("text", "character varying", "bpchar", "json")  # whose binary form is the text
 _TABLE = """
 SELECT c.oid, greatest(c.reltuples, 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
