@@ -21,8 +21,10 @@ from naviglio.errors import NaviglioError
 from naviglio.model import Pipeline, Question
 from naviglio_airflow.names import dag_id_of
 from naviglio_web import access, reading
+from naviglio_web.shared import Shared
 
 LIMIT_S = 15.0
+KEEP_S = 4.0  # less than the page's own pause between two looks
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -34,6 +36,7 @@ _HERE = Path(__file__).parent
 _READ = Depends(requires_access_dag("GET"))
 _RUN = Depends(requires_access_dag("POST", DagAccessEntity.RUN))
 _log = logging.getLogger(__name__)
+_shared = Shared(KEEP_S)
 _templates = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True)
 _templates.filters.update(cell=cell, moment=moment, size=size, span=span)
 _templates.filters["json"] = lambda question: msgspec.json.encode(question).decode()
@@ -102,15 +105,18 @@ async def pipeline(dag_id: str, user: GetUserDep) -> str:
 async def table_history(dag_id: str, table: str) -> str:
     """Return the last batches and lake versions of a table."""
     declared = await asyncio.to_thread(_declared, dag_id)
-    if table not in {one.name for one in declared.tables}:
+    if table not in {one.name for group in declared.landings for one in group.tables}:
         raise HTTPException(404, "No such table.")
     return _render("history.html", found=await _in_time(reading.history_of, declared, table))
 
 
-def accept(dag_id: str, answered: Answered, user: GetUserDep) -> dict[str, str]:
+async def accept(dag_id: str, answered: Answered, user: GetUserDep) -> dict[str, str]:
     """Accept one question, exactly as it was seen."""
     question = Question(**answered.model_dump())
-    if not reading.answer(_declared(dag_id), question):
+    declared = await asyncio.to_thread(_declared, dag_id)
+    was_open = await asyncio.to_thread(reading.answer, declared, question)
+    _shared.forget((reading.status_of.__name__, declared.name))
+    if not was_open:
         raise HTTPException(409, "This question is no longer open. Look again.")
     _log.info("%s accepted: %s, %s", user.get_name(), dag_id, question.text)
     return {"accepted": question.table}
@@ -123,11 +129,14 @@ def _declared(dag_id: str) -> Pipeline:
     raise HTTPException(404, "No such pipeline.")
 
 
-async def _in_time(ask: Callable[..., Any], *arguments: object) -> Any:
+async def _in_time(ask: Callable[..., Any], declared: Pipeline, *arguments: str) -> Any:
     try:
-        return await asyncio.wait_for(asyncio.to_thread(ask, *arguments), LIMIT_S)
+        key = (ask.__name__, declared.name, *arguments)
+        return await asyncio.wait_for(_shared.ask(key, ask, declared, *arguments), LIMIT_S)
     except TimeoutError:
-        raise HTTPException(504, f"No answer in {LIMIT_S:.0f} s.") from None
+        raise HTTPException(
+            504, f"No answer in {LIMIT_S:.0f} s: landing, lake, source or target hangs."
+        ) from None
     except NaviglioError as error:
         raise HTTPException(502, str(error)) from None
 

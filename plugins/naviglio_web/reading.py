@@ -13,6 +13,7 @@ from naviglio.flows.history import History, history
 from naviglio.flows.site import Site, open_site
 from naviglio.flows.status import PipelineStatus, status
 from naviglio.model import Pipeline, Question
+from naviglio_airflow.connections import AirflowConnections
 
 LAST = 10
 
@@ -34,7 +35,7 @@ def status_of(pipeline: Pipeline) -> PipelineStatus:
 
 def history_of(pipeline: Pipeline, table: str) -> History:
     """Return the last batches of a table; KeyError when the pipeline has no such table."""
-    group, spec = {t.name: (g, t) for g in pipeline.groups for t in g.tables}[table]
+    group, spec = {t.name: (g, t) for g in pipeline.landings for t in g.tables}[table]
     with _site(pipeline) as site:
         return history(site, group, spec, LAST)
 
@@ -42,7 +43,7 @@ def history_of(pipeline: Pipeline, table: str) -> History:
 def answer(pipeline: Pipeline, asked: Question) -> bool:
     """Accept a question if it is still open as it was seen."""
     with _site(pipeline) as site:
-        for group in site.pipeline.groups:
+        for group in site.pipeline.landings:
             if asked in open_questions(site, group):
                 accept(site, group, [asked])
                 return True
@@ -51,8 +52,10 @@ def answer(pipeline: Pipeline, asked: Question) -> bool:
 
 @contextmanager
 def _site(pipeline: Pipeline) -> Iterator[Site]:
+    """Open a pipeline over Airflow's connections, as its tasks do."""
     home = Home.find(os.environ)
-    with open_site(pipeline, home, Connections(os.environ, home.connections)) as site:
+    connections = AirflowConnections(Connections(os.environ, home.connections))
+    with open_site(pipeline, home, connections) as site:
         yield site
 
 

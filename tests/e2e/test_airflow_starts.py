@@ -1,12 +1,8 @@
-"""A real embedded Airflow: it runs the pipeline, survives a kill, and ends whole."""
+"""A real embedded Airflow: it runs the pipeline, and survives kills."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-from datetime import date
-from pathlib import Path
 
 import psutil
 import psycopg
@@ -16,26 +12,14 @@ from naviglio.config.home import Home
 from naviglio.config.pipeline import load_pipeline
 from naviglio.connections.connections import Connections, variable_of
 from naviglio.demo.advance import advance
-from naviglio.demo.seed import seed
 from naviglio.deployment import airflow
-from naviglio.deployment.rest import Airflow
-from naviglio.deployment.settings import Place
 from naviglio.flows import embedded
 from naviglio.flows.reconcile import reconcile
 from naviglio.flows.site import open_site
-
-CHECKOUT = Path(__file__).parents[2]
-
+from tests.e2e.conftest import Running
 
 DAG, FOLLOWER = "naviglio_flights", "naviglio_mart"
 DAYS = ("2013-01-01", "2013-01-02")
-MART = """
-source: warehouse
-target: warehouse
-target_schema: mart
-schedule: {assets: [warehouse/flights.daily_delays]}
-tables: {delays: {source: flights.daily_delays, capture: diff}}
-"""
 
 
 def _windows(home: Home, group: str) -> list[str]:
@@ -79,66 +63,44 @@ def _agrees(home: Home) -> None:
     assert told == _delays_computed_otherwise(home)
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """The demo's pipeline, and one that follows the partitions of its transform."""
-    monkeypatch.chdir(CHECKOUT)
-    for folder in ("pipelines", "spark_jobs"):
-        shutil.copytree(CHECKOUT / "include" / folder, tmp_path / folder)
-    (tmp_path / "pipelines" / "mart.yaml").write_text(MART)
-    return Home(root=tmp_path / "home", pipelines=tmp_path / "pipelines")
-
-
 @pytest.mark.timeout(600)
-def test_airflow_runs_the_pipeline_heals_and_stops(home: Home) -> None:
+def test_airflow_runs_the_pipeline_and_heals(running: Running) -> None:
     """Runs by hand, by a watch, by assets and of a backfill; a task and the scheduler are killed.
 
     A backfill reads its days again, changing nothing. A killed task is tried again. After a kill -9
-    only the killed process is new; after a stop none is left.
+    only the killed process is new.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    place = Place(home=home, port=port)
-    api = Airflow(place)
-    try:
-        first = airflow.start(place, print)
-        assert first.running
-        application = embedded.urls(home)["operations_app"]
-        seed(application, date(2013, 1, 3), lambda *_: None, reset=True)
-        for dag in (DAG, FOLLOWER):
-            api.ready(dag)
-        ran = api.ended(DAG, api.trigger(DAG))
-        assert (ran.state, {*ran.tasks.values()}) == ("success", {"success"})
-        _agrees(home)
-        api.until(lambda: api.keys(FOLLOWER) == {*DAYS, "2013-01-03"}, "the follower lags")
+    home, place, api = running.home, running.place, running.api
+    first = airflow.start(place, print)
+    for dag in (DAG, FOLLOWER):
+        api.ready(dag)
+    ran = api.ended(DAG, api.trigger(DAG))
+    assert (ran.state, {*ran.tasks.values()}) == ("success", {"success"})
+    _agrees(home)
+    api.until(lambda: api.keys(FOLLOWER) == {*DAYS, "2013-01-03"}, "the follower lags")
 
-        before = _rows(home)
-        again = [api.ended(DAG, run) for run in api.runs_of(api.backfill(DAG, *DAYS), DAG)]
-        assert [run.state for run in again] == ["success", "success"]
-        assert [_windows(home, group) for group in ("flights", "weather")] == [[*DAYS], [*DAYS]]
-        assert _windows(home, "registry") == []
-        assert _rows(home) == before
+    before = _rows(home)
+    again = [api.ended(DAG, run) for run in api.runs_of(api.backfill(DAG, *DAYS), DAG)]
+    assert [run.state for run in again] == ["success", "success"]
+    assert [_windows(home, group) for group in ("flights", "weather")] == [[*DAYS], [*DAYS]]
+    assert _windows(home, "registry") == []
+    assert _rows(home) == before
 
-        known = api.runs(DAG)
-        api.ready(f"{DAG}.watch")
-        advance(application, 1)
-        started = api.next_run(DAG, known)
-        psutil.Process(api.running(DAG, started, "transforms.transform")).kill()
-        healed_run = api.ended(DAG, started)
-        assert (healed_run.state, {*healed_run.tasks.values()}) == ("success", {"success"})
-        _agrees(home)
-        api.until(lambda: "2013-01-04" in api.keys(FOLLOWER), "the follower lags")
+    known = api.runs(DAG)
+    api.ready(f"{DAG}.watch")
+    advance(running.url("operations_app"), 1)
+    started = api.next_run(DAG, known)
+    psutil.Process(api.running(DAG, started, "transforms.transform")).kill()
+    healed_run = api.ended(DAG, started)
+    assert (healed_run.state, {*healed_run.tasks.values()}) == ("success", {"success"})
+    _agrees(home)
+    api.until(lambda: "2013-01-04" in api.keys(FOLLOWER), "the follower lags")
 
-        scheduler = first.processes["scheduler"]
-        assert scheduler is not None
-        victim = psutil.Process(scheduler)
-        victim.kill()
-        victim.wait(30)  # a signal takes its time
-        healed = airflow.start(place, print).processes
-        changed = [name for name in airflow.NAMES if healed[name] != first.processes[name]]
-        assert changed == ["scheduler"]
-    finally:
-        api.close()
-        airflow.stop(place)
-        embedded.stop(home)
-    assert not any(airflow.status(place).processes.values())
+    scheduler = first.processes["scheduler"]
+    assert scheduler is not None
+    victim = psutil.Process(scheduler)
+    victim.kill()
+    victim.wait(30)  # a signal takes its time
+    healed = airflow.start(place, print).processes
+    changed = [name for name in airflow.NAMES if healed[name] != first.processes[name]]
+    assert changed == ["scheduler"]
