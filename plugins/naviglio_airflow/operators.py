@@ -24,6 +24,7 @@ from naviglio_airflow.assets import lake_asset, last_extra, target_asset
 from naviglio_airflow.wishes import partition_asked_for, wish_of
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Asset, Context
 
     from naviglio.flows.reconcile import Verdict
@@ -50,6 +51,7 @@ class NaviglioOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("pipeline", "groups")
     ui_color = "#d9e8f5"
+    lineage: str  # the step, as `naviglio_airflow.lineage` knows it
 
     def __init__(self, *, pipeline: str, groups: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -58,6 +60,13 @@ class NaviglioOperator(BaseOperator):
 
     def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
         """Do what comes after all groups went well; nothing by default."""
+
+    def get_openlineage_facets_on_complete(
+        self, task_instance: object
+    ) -> OperatorLineage[Any, Any]:
+        """Return which tables the step read and wrote, for OpenLineage."""
+        del task_instance
+        return _lineage(self.pipeline, self.lineage, self.groups)
 
     @abstractmethod
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
@@ -93,6 +102,8 @@ class NaviglioOperator(BaseOperator):
 
 class CaptureOperator(NaviglioOperator):
     """Land what changed at the source as the next batch: the first commit."""
+
+    lineage = "capture"
 
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
         """Capture one group."""
@@ -157,6 +168,8 @@ class PublishingOperator(NaviglioOperator):
 class ApplyOperator(PublishingOperator):
     """Apply every batch that lake tables lack, in order: the second commit."""
 
+    lineage = "apply"
+
     def asset(self, site: Site, table: TableSpec) -> Asset:
         """Return the lake table's asset."""
         return lake_asset(site.pipeline, table)
@@ -186,6 +199,8 @@ class TransformOperator(BaseOperator):
         spark_conn_id: The Spark connection that says where it runs; its absence means `local[*]`.
         kwargs: What every operator takes.
     """
+
+    lineage = "transform"
 
     template_fields: Sequence[str] = ("pipeline", "spark_conn_id")
     ui_color = "#f5e6d9"
@@ -220,9 +235,18 @@ class TransformOperator(BaseOperator):
         rows = sum(part.upserts for batch in done.batches.values() for part in batch.parts)
         return {"batches": len(done.batches), "upserts": rows}
 
+    def get_openlineage_facets_on_complete(
+        self, task_instance: object
+    ) -> OperatorLineage[Any, Any]:
+        """Return which lake tables the transforms read, and what they landed, for OpenLineage."""
+        del task_instance
+        return _lineage(self.pipeline, self.lineage, ())
+
 
 class LoadOperator(PublishingOperator):
     """Load everything that targets lack of their lake tables: the third commit."""
+
+    lineage = "load"
 
     def asset(self, site: Site, table: TableSpec) -> Asset:
         """Return the target's asset."""
@@ -255,6 +279,8 @@ class LoadOperator(PublishingOperator):
 class ReconcileOperator(NaviglioOperator):
     """Prove that source, lake and target agree; the task fails and names the keys that don't."""
 
+    lineage = "reconcile"
+
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
         """Compare the tables of one group."""
         from naviglio.errors import DataError
@@ -271,6 +297,8 @@ class ReconcileOperator(NaviglioOperator):
 class MaintainOperator(NaviglioOperator):
     """Compact lake tables where many small batches have left many small files."""
 
+    lineage = "maintain"
+
     def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
         """Compact the lake tables of one group."""
         from naviglio.flows.maintain import maintain
@@ -278,6 +306,16 @@ class MaintainOperator(NaviglioOperator):
         del context
         done = maintain(site, group.tables)
         return {"compacted": sum(found is not None for found in done.values())}
+
+
+def _lineage(path: str, step: str, names: Sequence[str]) -> OperatorLineage[Any, Any]:
+    from naviglio_airflow.lineage import lineage_of
+
+    with site_of(path) as site:
+        transforms = [one.group for one in site.pipeline.transforms]
+        every = transforms if step == "transform" else site.pipeline.groups
+        chosen = [group for group in site.pipeline.landings if group.name in names]
+        return lineage_of(site, step, chosen or every)
 
 
 @contextmanager
