@@ -341,14 +341,6 @@ class Ranging(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class TargetFigures:
-    """What a target says of a table before a load."""
-
-    rows: int | None  # as the server estimates; None: there is no table yet
-    keeps: tuple[str, ...] = ()  # what a swap would lose, or why there can be none, by name
-
-
 @runtime_checkable
 class Swapping(Protocol):
     """A target whose tables can be filled beside their place, and take it in the transaction.
@@ -357,8 +349,12 @@ class Swapping(Protocol):
     hold what a swap would lose.
     """
 
-    def figures(self, target: TableName, schema: TableSchema) -> TargetFigures:
-        """Return what the catalogue says; nothing is changed."""
+    def rows_of(self, target: TableName) -> int | None:
+        """Return a table's rows as the server estimates them; None when there is no table."""
+        ...
+
+    def keeps(self, target: TableName, schema: TableSchema) -> tuple[str, ...]:
+        """Return what a swap would lose, or why there can be none, by name; empty when nothing."""
         ...
 
     def stage_beside(

@@ -20,7 +20,7 @@ from naviglio.adapters.postgres.sql import quote, table
 from naviglio.adapters.postgres.target import PostgresTarget, open_target
 from naviglio.errors import ConfigError, DataError, RetryableError, SwapRefusedError
 from naviglio.model import BEYOND, Column, Kind, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, Target, TargetFigures
+from naviglio.ports import Staging, Target
 from tests.contract.target import (
     ID,
     PEOPLE,
@@ -253,7 +253,7 @@ class TestPostgresTarget(TargetContract):
             self.outside.execute(statement.encode())
         before = self.belongings(name)
         assert isinstance(target, PostgresTarget)
-        assert target.figures(name, PEOPLE).keeps == ()
+        assert target.keeps(name, PEOPLE) == ()
 
         staging = self.beside(target, name, [person(n, f"n{n}") for n in range(2, 7)])
         counts = self.merged(target, name, staging)
@@ -328,7 +328,7 @@ class TestPostgresTarget(TargetContract):
         self.outside.execute(statement.format(**says).encode())
 
         assert isinstance(target, PostgresTarget)
-        keeps = "; ".join(target.figures(name, PEOPLE).keeps)
+        keeps = "; ".join(target.keeps(name, PEOPLE))
         assert told.format(**{**says, "mark": says["mark"].rpartition(".")[2]}) in keeps.replace(
             f"{name.schema}.", ""
         )
@@ -391,9 +391,9 @@ class TestPostgresTarget(TargetContract):
     def test_figures_tell_what_is_there(self, target: Target, name: TableName) -> None:
         """An absent target, and what keeps one from being swapped."""
         assert isinstance(target, PostgresTarget)
-        assert target.figures(name, PEOPLE) == TargetFigures(rows=None)
+        assert (target.rows_of(name), target.keeps(name, PEOPLE)) == (None, ())
         cast = replace(PEOPLE, columns=(*PEOPLE.columns, column("u", "uuid")))
-        assert "column 'u' is carried as text" in target.figures(name, cast).keeps[0]
+        assert "column 'u' is carried as text" in target.keeps(name, cast)[0]
 
     # --- staging ---------------------------------------------------------------------------------
 

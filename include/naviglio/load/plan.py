@@ -7,12 +7,20 @@ from typing import Literal
 
 from naviglio.errors import ConfigError
 from naviglio.model import TableSpec, Visibility
-from naviglio.ports import Feed, Ranging, Swapping, Target, TargetFigures
+from naviglio.ports import Feed, Ranging, Swapping, Target
 
 Way = Literal["merge", "swap", "ranges"]
 SWAP_SHARE = 0.5  # of the lake's rows that change: from there on, writing all anew is less work
 SWAP_ROWS = 100_000  # that change at least: fewer are merged in no time, and equal rows stay
 RANGE_ROWS = 100_000  # that one transaction of a progressive load merges
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFigures:
+    """What a target that can swap says of a table before a load."""
+
+    rows: int | None  # as the server estimates; None: there is no table yet
+    keeps: tuple[str, ...] = ()  # what a swap would lose; asked only where one is wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +56,16 @@ def figures_of(target: Target, spec: TableSpec, feed: Feed, *, loaded: bool) -> 
 
     `loaded`: the ledger has a row of it.
     """
-    said = target.figures(spec.target, feed.schema) if isinstance(target, Swapping) else None
-    return Figures(
-        whole=feed.why_whole, lake_rows=feed.rows, changed_rows=feed.changed_rows, target=said,
+    known = Figures(
+        whole=feed.why_whole, lake_rows=feed.rows, changed_rows=feed.changed_rows, target=None,
         visibility=spec.visibility, ranging=isinstance(target, Ranging), loaded=loaded,
     )  # fmt: skip
+    if not isinstance(target, Swapping):
+        return known
+    said = TargetFigures(rows=target.rows_of(spec.target))
+    if _why_swap(known, said):
+        said = replace(said, keeps=target.keeps(spec.target, feed.schema))
+    return replace(known, target=said)
 
 
 def choose(figures: Figures) -> LoadPlan:

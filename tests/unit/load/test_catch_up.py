@@ -13,7 +13,7 @@ from naviglio.errors import ContentionError, RetryableError, SwapRefusedError
 from naviglio.load import plan
 from naviglio.load.catch_up import catch_up
 from naviglio.model import LedgerRow, TableName, TableSchema, TableSpec
-from naviglio.ports import Feed, Staging, TargetFigures
+from naviglio.ports import Feed, Staging
 from tests.contract.target import Row, batches
 from tests.fakes import ROWS, FakeTarget, FakeTransaction
 
@@ -90,13 +90,18 @@ def test_a_lost_server_is_not_asked_for_the_same_staging() -> None:
 class Swapped(FakeTarget):
     """A target that can be filled beside; `refuses` rows as they come."""
 
-    figured: TargetFigures = field(default_factory=lambda: TargetFigures(rows=None))
+    estimate: int | None = None
     refuses: bool = False
     ways: list[str] = field(default_factory=list)
 
-    def figures(self, target: TableName, schema: TableSchema) -> TargetFigures:
+    def rows_of(self, target: TableName) -> int | None:
         """Return what was told."""
-        return self.figured
+        return self.estimate
+
+    def keeps(self, target: TableName, schema: TableSchema) -> tuple[str, ...]:
+        """Lose nothing; asked only where a swap is wanted."""
+        self.ways.append("asked")
+        return ()
 
     def stage_beside(
         self,
@@ -143,15 +148,15 @@ def test_rows_that_can_not_be_swapped_are_merged_after_all() -> None:
     row = catch_up(target, "p", SPEC, fed(whole="first load"))
     assert row is not None
     assert (target.ways, len(target.rows), row.why_whole) == (
-        ["beside", "whole"], 4, "first load",
+        ["asked", "beside", "whole"], 4, "first load",
     )  # fmt: skip
 
 
 def test_where_most_rows_change_all_of_them_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the ledger says why."""
     monkeypatch.setattr(plan, "SWAP_ROWS", 0)
-    target = Swapped(figured=TargetFigures(rows=4))
+    target = Swapped(estimate=4)
     row = catch_up(target, "p", SPEC, fed(changed=3))
     assert row is not None
-    assert target.ways == ["beside"]
+    assert target.ways == ["asked", "beside"]
     assert row.why_whole == "most rows change: 3 of 4"

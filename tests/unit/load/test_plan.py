@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from naviglio.errors import ConfigError
-from naviglio.load.plan import RANGE_ROWS, SWAP_ROWS, Figures, LoadPlan, choose
-from naviglio.ports import TargetFigures
+from naviglio.load.plan import RANGE_ROWS, SWAP_ROWS, Figures, LoadPlan, TargetFigures, choose
 
 
 def plan(target: TargetFigures | None = None, **said: Any) -> LoadPlan:

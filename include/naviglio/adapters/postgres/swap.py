@@ -20,7 +20,7 @@ from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.carriers import arrow_schema
 from naviglio.errors import SwapRefusedError
 from naviglio.model import BEYOND, Column, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, TargetFigures
+from naviglio.ports import Staging
 
 _CAST_KINDS = frozenset({"number", "time", "interval", "uuid", "jsonb"})  # carried as other texts
 _TEXTS = ("text", "character varying", "bpchar", "json")  # whose binary form is the text
@@ -40,22 +40,25 @@ WHERE d.defaclobjtype = 'r' AND d.defaclrole = current_user::regrole AND n.nspna
 """
 
 
-def figures(
-    connection: psycopg.Connection, target: TableName, schema: TableSchema
-) -> TargetFigures:
-    """Return the target's rows as the server estimates them, and what a swap would lose."""
-    keeps = [
+def rows(connection: psycopg.Connection, target: TableName) -> int | None:
+    """Return a table's rows as the server estimates them; None when there is no table."""
+    return _there(connection, target)[1]
+
+
+def keeps(connection: psycopg.Connection, target: TableName, schema: TableSchema) -> list[str]:
+    """Return what a swap would lose, or why there can be none; empty when nothing."""
+    found = [
         f"column {column.name!r} is carried as text and cast to its type by a merge"
         for column in schema.columns
         if column.kind in _CAST_KINDS
     ]
     if connection.execute(_DEFAULT_GRANTS, (ledger.SCHEMA,)).fetchone() is not None:
-        keeps.append(f"tables of schema {ledger.SCHEMA!r} have default privileges")
-    oid, rows = _there(connection, target)
-    found = find(connection, target) if rows is not None else None
-    if found is not None:
-        keeps += [*_columns_that_keep(found, schema), *belongings.lost(connection, oid)]
-    return TargetFigures(rows=rows, keeps=tuple(keeps))
+        found.append(f"tables of schema {ledger.SCHEMA!r} have default privileges")
+    oid, _ = _there(connection, target)
+    there = find(connection, target) if oid else None
+    if there is not None:
+        found += [*_columns_that_keep(there, schema), *belongings.lost(connection, oid)]
+    return found
 
 
 def fill(
@@ -103,9 +106,9 @@ def into_place(
     connection.execute(f"LOCK TABLE {old} IN ACCESS EXCLUSIVE MODE")
     mark = "SELECT obj_description(%s::regclass, 'pg_class')"
     made_for = connection.execute(mark, (staging.name,)).fetchone()
-    if made_for != (_mark(connection, oid),) or figures(connection, target, schema).keeps:
+    if made_for != (_mark(connection, oid),) or keeps(connection, target, schema):
         return None
-    (rows,) = connection.execute(f"SELECT count(*) FROM {old}").fetchone() or (0,)
+    (gone,) = connection.execute(f"SELECT count(*) FROM {old}").fetchone() or (0,)
     schema_name = target.schema or DEFAULT_SCHEMA
     carried = [
         belongings.name_index(index, _temporary(staging.attempt, n), schema_name, old)
@@ -116,7 +119,7 @@ def into_place(
     _move(connection, target, staging)
     for statement in carried:
         connection.execute(statement.encode())
-    return LoadCounts(inserted=staging.rows, deleted=int(rows))
+    return LoadCounts(inserted=staging.rows, deleted=int(gone))
 
 
 def _there(connection: psycopg.Connection, target: TableName) -> tuple[int, int | None]:

@@ -19,7 +19,7 @@ from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, mis
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, Target, TargetFigures
+from naviglio.ports import Staging, Target
 
 log = logging.getLogger("naviglio.load")
 _LOCK_WAIT_S = 60.0
@@ -72,14 +72,17 @@ class PostgresTarget:
                 login.give_staging(connection, staging.name, self._run_as)
             return staging
 
-    def figures(self, target: TableName, schema: TableSchema) -> TargetFigures:
-        """Return what the catalogue says of a table before a load."""
+    def rows_of(self, target: TableName) -> int | None:
+        """Return a table's rows as the server estimates them; None when there is no table."""
         with translated(f"target {str(target)!r}", TargetError):
-            found = swap.figures(self._connection(), target, schema)
+            return swap.rows(self._connection(), target)
+
+    def keeps(self, target: TableName, schema: TableSchema) -> tuple[str, ...]:
+        """Return what a swap would lose, or why there can be none, by name; empty when nothing."""
         if self._run_as:
-            mine = f"the rows would be written by the login, not by {self._run_as!r}"
-            found = replace(found, keeps=(*found.keeps, mine))
-        return found
+            return (f"the rows would be written by the login, not by {self._run_as!r}",)
+        with translated(f"target {str(target)!r}", TargetError):
+            return tuple(swap.keeps(self._connection(), target, schema))
 
     def stage_beside(
         self,
