@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from naviglio.flows.plan import TablePlan
     from naviglio.flows.status import PipelineStatus
     from naviglio.flows.validate import TableCheck
-    from naviglio.model import Question
+    from naviglio.model import LedgerRow, Question
 
 
 def validate(
@@ -299,16 +299,24 @@ def _show_status(out: Console, found: list[PipelineStatus]) -> None:
                 "held by": t.held_by, "batch": t.batch or None, "landed (UTC)": t.landed_at_utc,
                 "lake batch": t.lake_batch, "lake version": t.lake_version,
                 "target batch": t.target_batch, "target version": t.target_version,
+                "loaded as": _principal(t.ledger), "in part": t.ledger.ranges if t.ledger else "",
                 "gaps": t.gaps, "inputs not seen": t.unseen,
             }
             for t in one.tables
         ]  # fmt: skip
-        out.print(listing(rows, optional=("gaps", "held by", "inputs not seen")))
+        out.print(
+            listing(rows, optional=("gaps", "held by", "loaded as", "in part", "inputs not seen"))
+        )
         for side, why in one.away.items():
             out.print(f"{side} is away: {why}", markup=False)
         _show_open(out, one)
         if not any(t.batch for t in one.tables):
             out.print(f"Nothing was captured yet. Begin with `naviglio run {one.pipeline}`.")
+
+
+def _principal(row: LedgerRow | None) -> str:
+    """Return who loaded a target where it was not the login itself."""
+    return row.principal if row and row.principal != row.login else ""
 
 
 def _show_open(out: Console, one: PipelineStatus) -> None:

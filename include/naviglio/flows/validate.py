@@ -9,8 +9,9 @@ from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableErro
 from naviglio.flows.capture import fence_of
 from naviglio.flows.site import Site
 from naviglio.flows.transform import read_program
+from naviglio.load.plan import refuse_invisible
 from naviglio.model import Group, LedgerRow, Pipeline, TableSchema, TableSpec, Transform
-from naviglio.ports import Scan
+from naviglio.ports import Ranging, Scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,4 +164,6 @@ def _fence(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> N
 
 def _target(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
     del group
-    site.target_of(table).check(table.target, schema, adopt=table.adopt)
+    target = site.target_of(table)
+    refuse_invisible(table, ranging=isinstance(target, Ranging))
+    target.check(table.target, schema, adopt=table.adopt)

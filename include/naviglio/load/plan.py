@@ -35,7 +35,6 @@ class Figures:
     changed_rows: int | None
     target: TargetFigures | None  # None: this target can't swap
     visibility: Visibility = "at_once"
-    ranging: bool = False  # whether the target can be loaded by key ranges
     loaded: bool = False  # before, by the ledger
 
 
@@ -54,11 +53,13 @@ class LoadPlan:
 def figures_of(target: Target, spec: TableSpec, feed: Feed, *, loaded: bool) -> Figures:
     """Ask a target, where it can swap, and the feed for their figures; nothing is changed.
 
-    `loaded`: the ledger has a row of it.
+    `loaded`: the ledger has a row of it. Raises ConfigError for a progressive load of a target that
+    can't be loaded by ranges.
     """
+    refuse_invisible(spec, ranging=isinstance(target, Ranging))
     known = Figures(
         whole=feed.why_whole, lake_rows=feed.rows, changed_rows=feed.changed_rows, target=None,
-        visibility=spec.visibility, ranging=isinstance(target, Ranging), loaded=loaded,
+        visibility=spec.visibility, loaded=loaded,
     )  # fmt: skip
     if not isinstance(target, Swapping):
         return known
@@ -69,10 +70,7 @@ def figures_of(target: Target, spec: TableSpec, feed: Feed, *, loaded: bool) -> 
 
 
 def choose(figures: Figures) -> LoadPlan:
-    """Return the way that the figures speak for; a swap only where it loses nothing.
-
-    Raises ConfigError for a progressive load of a target that can't be loaded by ranges.
-    """
+    """Return the way that the figures speak for; a swap only where it loses nothing."""
     if figures.visibility == "progressive":
         return _progressive(figures)
     if figures.target is None:
@@ -86,12 +84,16 @@ def choose(figures: Figures) -> LoadPlan:
     return LoadPlan(way="swap", why=wanted)
 
 
-def _progressive(figures: Figures) -> LoadPlan:
-    if not figures.ranging:
+def refuse_invisible(spec: TableSpec, *, ranging: bool) -> None:
+    """Raise ConfigError for a progressive load of a target that can't be loaded by ranges."""
+    if spec.visibility == "progressive" and not ranging:
         raise ConfigError(
-            "`load: {visibility: progressive}`: this kind of target can't be loaded by key ranges. "
-            "Remove it, or write `at_once`."
+            f"table {spec.name!r}: `visibility: progressive`, but targets of this kind can't be "
+            "loaded by key ranges. Remove it, or write `at_once`."
         )
+
+
+def _progressive(figures: Figures) -> LoadPlan:
     if not figures.loaded:
         return choose(replace(figures, visibility="at_once"))  # no reader is kept waiting
     rows = figures.lake_rows if figures.whole else figures.changed_rows

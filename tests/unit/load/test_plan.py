@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from naviglio.errors import ConfigError
-from naviglio.load.plan import RANGE_ROWS, SWAP_ROWS, Figures, LoadPlan, TargetFigures, choose
+from naviglio.load.plan import (
+    RANGE_ROWS,
+    SWAP_ROWS,
+    Figures,
+    LoadPlan,
+    TargetFigures,
+    choose,
+    refuse_invisible,
+)
+from naviglio.model import TableName, TableSpec
 
 
 def plan(target: TargetFigures | None = None, **said: Any) -> LoadPlan:
@@ -18,7 +28,7 @@ def plan(target: TargetFigures | None = None, **said: Any) -> LoadPlan:
 
 def progressive(**said: Any) -> LoadPlan:
     """Choose for a progressive load of a filled target that can be ranged."""
-    known = {"visibility": "progressive", "ranging": True, "loaded": True, "target": FILLED}
+    known = {"visibility": "progressive", "loaded": True, "target": FILLED}
     return plan(**{**known, **said})
 
 
@@ -73,10 +83,15 @@ def test_ranges_are_for_progressive_loads_that_are_large() -> None:
     assert progressive(changed_rows=None).way == "ranges"
     assert progressive(whole="restored", lake_rows=RANGE_ROWS + 1).way == "ranges"
     assert progressive(loaded=False, whole="first load", target=ABSENT).way == "swap"
-    assert plan(FILLED, ranging=True, loaded=True, changed_rows=RANGE_ROWS + 1).way != "ranges"
+    assert plan(FILLED, loaded=True, changed_rows=RANGE_ROWS + 1).way != "ranges"
 
 
 def test_a_target_that_has_no_ranges_says_so() -> None:
     """It would not be progressive."""
-    with pytest.raises(ConfigError, match="can't be loaded by key ranges"):
-        progressive(ranging=False)
+    name = TableName(schema="", table="people")
+    spec = TableSpec(name="people", source=name, target=name, key=(), way="diff")
+    refuse_invisible(spec, ranging=False)
+    progressive = replace(spec, visibility="progressive")
+    refuse_invisible(progressive, ranging=True)
+    with pytest.raises(ConfigError, match="'people': `visibility: progressive`, but targets of"):
+        refuse_invisible(progressive, ranging=False)
