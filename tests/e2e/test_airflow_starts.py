@@ -17,6 +17,7 @@ from naviglio.flows import embedded
 from naviglio.flows.reconcile import reconcile
 from naviglio.flows.site import open_site
 from tests.e2e.conftest import Running
+from tests.e2e.sweep import leaks
 
 DAG, FOLLOWER = "naviglio_flights", "naviglio_mart"
 DAYS = ("2013-01-01", "2013-01-02")
@@ -68,7 +69,8 @@ def test_airflow_runs_the_pipeline_and_heals(running: Running) -> None:
     """Runs by hand, by a watch, by assets and of a backfill; a task and the scheduler are killed.
 
     A backfill reads its days again, changing nothing. A killed task is tried again. After a kill -9
-    only the killed process is new.
+    only the killed process is new, and its workers are gone. No log, XCom or other trace of it all
+    shows a password.
     """
     home, place, api = running.home, running.place, running.api
     first = airflow.start(place, print)
@@ -99,8 +101,12 @@ def test_airflow_runs_the_pipeline_and_heals(running: Running) -> None:
     scheduler = first.processes["scheduler"]
     assert scheduler is not None
     victim = psutil.Process(scheduler)
+    workers = victim.children(recursive=True)
     victim.kill()
     victim.wait(30)  # a signal takes its time
     healed = airflow.start(place, print).processes
     changed = [name for name in airflow.NAMES if healed[name] != first.processes[name]]
     assert changed == ["scheduler"]
+    assert workers
+    assert [worker for worker in workers if worker.is_running()] == []
+    assert leaks(home) == set()

@@ -17,6 +17,7 @@ from naviglio.config.home import Home
 from naviglio.deployment import airflow, declared, settings
 from naviglio.deployment.processes import Process
 from naviglio.errors import ConfigError
+from naviglio.transform.spark import has_java
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 # Start a child, and say its id: in a session of its own, as Spark is, or with a title of its own,
@@ -198,3 +199,14 @@ def _number_in(log: Path) -> int:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return int(log.read_text())
+
+
+def test_a_missing_java_is_seen_before_a_transform_needs_it(tmp_path: Path) -> None:
+    """Java counts on the path or in JAVA_HOME; an empty JAVA_HOME is none."""
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.touch(0o755)
+    nothing = str(tmp_path / "nothing")
+    assert has_java({"PATH": str(java.parent)})
+    assert has_java({"PATH": nothing, "JAVA_HOME": str(tmp_path)})
+    assert not has_java({"PATH": nothing, "JAVA_HOME": ""})
