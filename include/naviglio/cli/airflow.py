@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from naviglio.deployment.settings import Place
 
 app = typer.Typer(no_args_is_help=True, help="Run an Airflow of this home on this machine.")
-Port = Annotated[int | None, typer.Option("--port", help="Else NAVIGLIO_AIRFLOW_PORT, else 8080.")]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", help="Else NAVIGLIO_AIRFLOW_PORT, that of the last start, 8080."),
+]
 
 
 def start(port: Port = None) -> Answer:

@@ -15,11 +15,12 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from naviglio.adapters.postgres import roles
+from naviglio.adapters.postgres.errors import translated
 from naviglio.config.home import Home
 from naviglio.connections.connections import Connections
 from naviglio.deployment import declared
 from naviglio.deployment.declared import Tell
-from naviglio.errors import ConfigError, NaviglioError
+from naviglio.errors import ConfigError, NaviglioError, TargetError
 from naviglio.flows import embedded
 
 
@@ -50,7 +51,8 @@ def make_databases(home: Home, folder: Path) -> bool:
         passwords[role] = password
         urls[conn_id] = f"postgresql://{role}:{quote(password, safe='')}@{server}/{database}"
     embedded.write_down(home, urls)  # first: a password that was set is never lost
-    made = roles.set_up(f"postgresql://{roles.ADMIN}:{admin}@{server}/postgres", passwords)
+    with translated(f"PostgreSQL at {server}", TargetError):
+        made = roles.set_up(f"postgresql://{roles.ADMIN}:{admin}@{server}/postgres", passwords)
     return "airflow" in made
 
 

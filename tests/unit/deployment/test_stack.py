@@ -11,7 +11,7 @@ from naviglio.adapters.postgres import roles
 from naviglio.config.home import Home
 from naviglio.connections.connections import Connections
 from naviglio.deployment import stack
-from naviglio.errors import ConfigError
+from naviglio.errors import ConfigError, RetryableError
 
 SECRETS = {
     "airflow_database_url": "postgresql+psycopg://airflow:air%2Fflow@postgres:5432/airflow\n",
@@ -83,3 +83,12 @@ def test_a_missing_secret_is_named(folder: Path) -> None:
     (folder / "postgres_password").unlink()
     with pytest.raises(ConfigError, match=r"postgres_password.*docker/secrets\.sh"):
         stack.make_databases(Home(root=folder / "home", pipelines=folder), folder)
+
+
+def test_a_server_away_is_told_without_its_password(folder: Path) -> None:
+    """Trying again may mend it; nothing of the secrets is in the message."""
+    url = SECRETS["airflow_database_url"].replace("postgres:5432", "127.0.0.1:1")
+    (folder / "airflow_database_url").write_text(url)
+    with pytest.raises(RetryableError, match=r"127\.0\.0\.1:1") as raised:
+        stack.make_databases(Home(root=folder / "home", pipelines=folder), folder)
+    assert "min" not in str(raised.value)
