@@ -24,6 +24,7 @@ from naviglio.ports import Staging
 
 _CAST_KINDS = frozenset({"number", "time", "interval", "uuid", "jsonb"})  # carried as other texts
 _TEXTS = ("text", "character varying", "bpchar", "json")  # whose binary form is the text
+_READERS_WAIT = "2s"  # at most, for a swap that waits for other readers
 _TABLE = """
 SELECT c.oid, greatest(c.reltuples, 0)::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -95,7 +96,8 @@ def into_place(
 ) -> LoadCounts | None:
     """Make the filled table the target; the rows of the one before count as deleted.
 
-    None: it was not made for the table that is there now, or that would lose something.
+    None: it was not made for the table that is there now, or that would lose something, or readers
+    hold it.
     """
     oid, _ = _there(connection, target)
     if oid == 0:
@@ -103,12 +105,14 @@ def into_place(
         _dress(connection, target, schema)
         return LoadCounts(inserted=staging.rows)
     old = table(target)
-    connection.execute(f"LOCK TABLE {old} IN ACCESS EXCLUSIVE MODE")
+    connection.execute(f"LOCK TABLE {old} IN SHARE ROW EXCLUSIVE MODE")  # readers go on
+    (gone,) = connection.execute(f"SELECT count(*) FROM {old}").fetchone() or (0,)
+    if not _locked(connection, old):
+        return None
     mark = "SELECT obj_description(%s::regclass, 'pg_class')"
     made_for = connection.execute(mark, (staging.name,)).fetchone()
     if made_for != (_mark(connection, oid),) or keeps(connection, target, schema):
         return None
-    (gone,) = connection.execute(f"SELECT count(*) FROM {old}").fetchone() or (0,)
     schema_name = target.schema or DEFAULT_SCHEMA
     carried = [
         belongings.name_index(index, _temporary(staging.attempt, n), schema_name, old)
@@ -120,6 +124,20 @@ def into_place(
     for statement in carried:
         connection.execute(statement.encode())
     return LoadCounts(inserted=staging.rows, deleted=int(gone))
+
+
+def _locked(connection: psycopg.Connection, name: str) -> bool:
+    """Lock a table against all; False where readers keep it: new ones would wait behind this."""
+    (patience,) = connection.execute("SHOW lock_timeout").fetchone() or ("0",)
+    setting = "SELECT set_config('lock_timeout', %s, true)"
+    try:
+        with connection.transaction():
+            connection.execute(setting, (_READERS_WAIT,))
+            connection.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+    except psycopg.errors.LockNotAvailable:
+        return False
+    connection.execute(setting, (patience,))
+    return True
 
 
 def _there(connection: psycopg.Connection, target: TableName) -> tuple[int, int | None]:

@@ -261,7 +261,7 @@ class PostgresTransaction:
                     counts = swap.into_place(self.connection, target, schema, staging)
                     if counts is not None:
                         return counts
-                    log.info("target %s became another meanwhile: merged, not swapped", target)
+                    log.info("target %s changed meanwhile, or is read: merged, not swapped", target)
                 found = self._add_columns(target, before or self._create(target, schema), schema)
                 job = replace(_job(target, schema, staging, found), low=low, high=high)
                 return self._fill(job, staging, key=before is None)
