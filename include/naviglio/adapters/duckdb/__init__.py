@@ -1,22 +1,18 @@
-"""DuckDB, a warehouse in one file: target."""
+"""DuckDB, a warehouse in one file: source and target."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from naviglio.errors import ConfigError
 
 if TYPE_CHECKING:  # the driver is imported when a connection is opened
     from naviglio.ports import Source, Target
 
 
 def open_source(url: str) -> Source:
-    """Refuse to read: DuckDB is a target only."""
-    del url
-    raise ConfigError(
-        "DuckDB is a target only: neither a `source` nor `naviglio reconcile` can read it. "
-        "Name a PostgreSQL connection as `source`."
-    )
+    """Open a file to read from."""
+    from naviglio.adapters.duckdb.source import DuckSource
+
+    return DuckSource(url)
 
 
 def open_target(url: str) -> Target:

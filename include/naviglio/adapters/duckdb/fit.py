@@ -33,6 +33,7 @@ class Found:
     table: str
     is_table: bool
     comment: str
+    primary: frozenset[str]  # folded columns of the primary key; empty without one
     unique: tuple[frozenset[str], ...]  # folded columns of each primary key and unique constraint
     checks: tuple[str, ...]  # expressions
     columns: tuple[FoundColumn, ...]
@@ -81,6 +82,10 @@ def find(connection: duckdb.DuckDBPyConnection, catalogue: str, target: TableNam
                 unique=tuple(
                     frozenset(map(fold, names)) for kind, names, _ in constraints
                     if kind in ("PRIMARY KEY", "UNIQUE")
+                ),
+                primary=next(
+                    (frozenset(map(fold, names)) for kind, names, _ in constraints
+                     if kind == "PRIMARY KEY"), frozenset(),
                 ),
                 checks=tuple(text for kind, _, text in constraints if kind == "CHECK"),
                 columns=tuple(map(_column, rows(connection, _COLUMNS, *place))),
