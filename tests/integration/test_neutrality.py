@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import duckdb
+from psycopg.conninfo import make_conninfo
 
 from naviglio.adapters.duckdb.sql import literal
+from naviglio.capture.table import Wish
+from naviglio.config.pipeline import load_pipeline
+from naviglio.connections.connections import Connections, variable_of
+from naviglio.demo import advance, seed
+from naviglio.flows.reconcile import reconcile
+from naviglio.flows.replicate import replicate
+from naviglio.flows.site import open_site
+from naviglio.model import Deletes, Group, Pipeline
 from tests.integration.lines import DIFF, SWEPT, Line
 
 _FLIGHTS = (
@@ -27,6 +38,13 @@ _CHANGES = (
 )
 _ASKED = "SELECT id, carrier, delay::text, epoch_us, note FROM"
 _MOMENT = "CASE WHEN isfinite(left_at) THEN extract(epoch FROM left_at)::bigint END AS epoch_us"
+
+
+FLIGHTS = Path(__file__).parents[2] / "include" / "pipelines" / "flights.yaml"
+_NAMES = (
+    "SELECT column_name::text FROM information_schema.columns"
+    " WHERE table_schema = '{}' AND table_name = '{}' ORDER BY 1"
+)
 
 
 def _in_duckdb(file: Path, query: str) -> list[tuple[Any, ...]]:
@@ -58,8 +76,89 @@ def test_a_target_moves_from_postgresql_to_duckdb(line: Line, tmp_path: Path) ->
         found = _in_duckdb(file, codes.format(f"{line.name}."))
         assert found == line.source(codes.format(""))
 
+    assert [verdict.ok for verdict in moved.reconcile()] == [True] * 4
     moved.run()
     ledger = "SELECT inserted, updated, deleted, unchanged FROM naviglio.ledger WHERE target = "
     counts = _in_duckdb(file, ledger + literal(f"{line.name}.flights"))
     assert counts == [(1, 86, 71, 0)]
     assert _in_duckdb(file, "SELECT count(*) FROM naviglio.ledger") == [(2,)]
+
+
+def test_reconcile_names_what_differs_in_a_duckdb_file(line: Line, tmp_path: Path) -> None:
+    """Values that the source can't carry plainly agree; a row that someone changed is named."""
+    file = tmp_path / "warehouse.duckdb"
+    line.source(
+        "CREATE TABLE t (id int PRIMARY KEY, d date, at timestamptz, x text, n numeric, j jsonb)",
+        "INSERT INTO t VALUES (1, 'infinity', '4713-01-01 00:00+00 BC', '', 1.50, '{\"a\": 1}'),"
+        " (2, '0001-01-01', '9999-12-31 23:59:59.999999+00', NULL, 'NaN', NULL)",
+    )
+    line.declare(t=DIFF)
+    moved = replace(line, urls={**line.urls, "warehouse": f"duckdb://{file}"})
+    moved.run()
+    assert [verdict.ok for verdict in moved.reconcile()] == [True, True]
+    _in_duckdb(file, f"UPDATE {line.name}.t SET x = 'other' WHERE id = 2")
+    _, target = moved.reconcile()
+    assert (target.changed.count, target.missing.count, target.extra.count) == (1, 0, 0)
+    assert "2" in str(target.changed.keys)
+
+
+def test_the_demo_arrives_in_duckdb_and_from_there_in_postgresql(
+    line: Line, tmp_path: Path
+) -> None:
+    """Its pipeline unchanged but for the connection; then DuckDB is the source of another one."""
+    file = f"duckdb://{tmp_path / 'warehouse.duckdb'}"
+    application = make_conninfo(line.urls["operations_app"], options=f"-c search_path={line.name}")
+    seed(application, date(2013, 1, 2))
+    urls = {"operations": line.urls["operations"], "warehouse": file}
+    flights = _in_schema(load_pipeline(FLIGHTS), line.name)
+    assert _carried(line, flights, urls) == [True] * 10
+    advance(application, 1)
+    assert _carried(line, flights, urls) == [True] * 10
+
+    back = replace(
+        flights, name="back", source="warehouse", target="again", transforms=(),
+        groups=tuple(_diffed(group, line.name) for group in flights.groups),
+    )  # fmt: skip
+    assert _carried(line, back, {**urls, "again": line.urls["warehouse"]}) == [True] * 10
+    for table in ("flights", "weather", "planes", "airports", "airlines"):
+        rows = f"SELECT count(*), sum(hashtext(t::text)::bigint) FROM (SELECT {{}} FROM {table}) t"
+        listed = ", ".join(name for (name,) in line.source(_NAMES.format(line.name, table)))
+        there = rows.format(listed).replace(f"FROM {table}", f"FROM {line.name}.{table}")
+        assert line.source(rows.format(listed)) == line.target(there)
+
+
+def _carried(line: Line, pipeline: Pipeline, urls: Mapping[str, str]) -> list[bool]:
+    """Carry every group and compare; return the verdicts."""
+    environ = {variable_of(name): url for name, url in urls.items()}
+    with open_site(pipeline, line.home, Connections(environ, None)) as site:
+        for group in pipeline.groups:
+            report = replicate(site, group, Wish())
+            if report.error is not None:
+                raise report.error
+        return [v.ok for group in pipeline.groups for v in reconcile(site, group)]
+
+
+def _in_schema(pipeline: Pipeline, schema: str) -> Pipeline:
+    """Read the demo's tables from the test's own schema."""
+    groups = tuple(
+        replace(
+            group,
+            tables=tuple(replace(t, source=replace(t.source, schema=schema)) for t in group.tables),
+        )
+        for group in pipeline.groups
+    )
+    return replace(pipeline, groups=groups, fence_margin_s=0.0)
+
+
+def _diffed(group: Group, schema: str) -> Group:
+    """Compare what the first pipeline loaded, and load it into the test's own schema."""
+    return replace(
+        group,
+        tables=tuple(
+            replace(
+                t, way="diff", source=t.target, target=replace(t.target, schema=schema),
+                deletes=Deletes(),
+            )
+            for t in group.tables
+        ),
+    )  # fmt: skip
