@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ import pytest
 from naviglio.carriers import arrow_schema
 from naviglio.errors import ConfigError, DataError
 from naviglio.model import BEYOND, OP, Column, LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Target
+from naviglio.ports import Ranging, Target
 
 Row = dict[str, Any]
 
@@ -172,6 +173,34 @@ class TargetContract:
         assert [(row["amount"], row["nick"]) for row in stored] == [
             (Decimal("1.00"), "A"), (None, None),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_key_ranges_one_after_the_other(
+        self, target: Target, name: TableName, *, whole: bool
+    ) -> None:
+        """Each is committed by itself; together they do what one merge does."""
+        if not isinstance(target, Ranging):
+            pytest.skip("this target merges at once")
+        load(target, name, [person(n) for n in range(20)], whole=True)
+        rows = [person(n, "Bob") for n in range(1, 20, 2)] + [person(50)]
+        gone = [deleted(n) for n in range(0, 20, 2)]
+        told = batches(PEOPLE, rows if whole else rows + gone, whole=whole)
+        staging = target.stage(uuid.uuid4().hex[:16], PEOPLE, told, whole=whole)
+
+        cuts = target.cuts(name, PEOPLE, staging, 3)
+        counts, seen = [], []
+        for low, high in pairwise((None, *cuts, None)):
+            with target.begin() as transaction:
+                transaction.lock(name)
+                counts.append(transaction.merge_range(name, PEOPLE, staging, low, high))
+            seen.append(sum(row["name"] == "Bob" for row in self.stored(name) or []))
+
+        assert len(cuts) == 2
+        assert 0 < seen[0] < seen[1] < seen[2] == 10
+        assert LoadCounts(inserted=1, updated=10, deleted=10) == LoadCounts(
+            **{one: sum(getattr(c, one) for c in counts) for one in vars(counts[0])}
+        )
+        assert [row["id"] for row in self.stored(name) or []] == [*range(1, 20, 2), 50]
 
     def test_nothing_is_seen_before_the_commit(self, target: Target, name: TableName) -> None:
         """Rows and ledger become visible together, and go together."""

@@ -12,10 +12,12 @@ import mssql_python
 from mssql_python import Connection
 
 from naviglio.adapters.mssql.errors import number_of
+from naviglio.adapters.mssql.fit import Found
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.ledger import LEDGER
-from naviglio.adapters.mssql.sql import literal, quote
+from naviglio.adapters.mssql.sql import literal, quote, table
 from naviglio.errors import TargetError
+from naviglio.model import TableName
 
 _NOT_ALLOWED = 15517  # no such user, or no right to be it
 WHO = "SELECT USER_NAME()"
@@ -88,3 +90,22 @@ def give_ledger(connection: Connection, user: str) -> None:
     """Let a user read and write the ledger; nothing where it may: a grant waits for others."""
     if fetch(connection, GRANTED, LEDGER, user) != [(_LEDGER_RIGHTS,)]:
         connection.execute(grant_ledger(user)).close()
+
+
+def unseen(target: TableName, run_as: str) -> TargetError:
+    """Return the error of a table that is gone, or that a user without any right can't see."""
+    return TargetError(
+        f"target {str(target)!r} is in the ledger, and {run_as!r} sees no such table: it is gone, "
+        f"or {run_as!r} has no right on it. GRANT SELECT, INSERT, UPDATE, DELETE ON "
+        f"{table(target)} TO {quote(run_as)}."
+    )
+
+
+def refuse_powerless(target: TableName, found: Found, run_as: str) -> None:
+    """Refuse a user that the configuration names rightly, and the target's owner has not let in."""
+    rights = ", ".join(right for right in found.lacking_rights if right != "ALTER")
+    if run_as and rights:
+        raise TargetError(
+            f"target {str(target)!r}: user {run_as!r} lacks {rights} on it; nothing was loaded. "
+            f"GRANT {rights} ON {table(target)} TO {quote(run_as)}."
+        )

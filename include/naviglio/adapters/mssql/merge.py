@@ -37,7 +37,10 @@ _BY_CHARACTER = "COLLATE Latin1_General_100_CS_AS_SC"  # counts a surrogate pair
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """What one merge is about; `found` are the target's own columns by the schema's names."""
+    """What one merge is about; `found` are the target's own columns by the schema's names.
+
+    With `low` or `high`, as text, it is about the keys whose first column is in [low, high).
+    """
 
     target: TableName
     schema: TableSchema
@@ -45,6 +48,8 @@ class Merge:
     found: Mapping[str, FoundColumn]
     whole: bool
     has_beyond: bool
+    low: str | None = None
+    high: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +182,7 @@ def flawed_key(merge: Merge, flaw: Flaw) -> str:
 def twins(merge: Merge) -> str:
     """Return the query of the keys, as text, of two living rows that are one row to the target."""
     keys = _keys("r", merge.schema)
-    texts = ", ".join(_text(f"q.{quote(name)}") for name in merge.schema.key)
+    texts = ", ".join(as_text(f"q.{quote(name)}") for name in merge.schema.key)
     return (
         f"SELECT TOP (2) {texts} FROM (SELECT {keys}, COUNT_BIG(*) OVER (PARTITION BY {keys})"
         f" AS {quote('_twins')} FROM ({staged(merge, alive=True, names=merge.schema.key)}) AS r)"
@@ -228,7 +233,7 @@ def merge_statement(merge: Merge) -> str:
     upsert = "" if merge.whole else f" AND s.{quote(OP)} = {literal(UPSERT)}"
     parts = [
         f"MERGE {table(merge.target)} WITH (UPDLOCK, HOLDLOCK) AS t",
-        f"USING ({folded(merge)}) AS s",
+        f"USING ({_ranged(merge)}) AS s",
         "ON " + " AND ".join(f"t.{quote(n)} = s.{quote(n)}" for n in merge.schema.key),
     ]
     if not merge.whole:
@@ -244,8 +249,30 @@ def merge_statement(merge: Merge) -> str:
         f"WHEN NOT MATCHED BY TARGET{upsert} THEN INSERT ({columns(names)}) VALUES ({values})"
     )
     if merge.whole:
-        parts.append("WHEN NOT MATCHED BY SOURCE THEN DELETE")
+        within = in_range(merge, "t")
+        parts.append(f"WHEN NOT MATCHED BY SOURCE{within and f' AND {within}'} THEN DELETE")
     return "\n".join([*parts, "OUTPUT $action INTO @done;"])
+
+
+# --- key ranges -----------------------------------------------------------------------------------
+
+
+def _ranged(merge: Merge) -> str:
+    where = in_range(merge, "p")
+    return f"SELECT p.* FROM ({folded(merge)}) AS p WHERE {where}" if where else folded(merge)
+
+
+def in_range(merge: Merge, alias: str) -> str:
+    """Return the condition that a first key column is in the merge's range; empty for all."""
+    name = merge.schema.key[0]
+    found = merge.found[name]
+    collate = f" {_collate(found)}" if Spelled.of(found.spelled).name in _TEXTS else ""
+    bounds = ((">=", merge.low), ("<", merge.high))
+    return " AND ".join(
+        f"{alias}.{quote(name)} {sign} CAST({literal(bound)}{collate} AS {found.spelled})"
+        for sign, bound in bounds
+        if bound is not None
+    )
 
 
 # --- one column -----------------------------------------------------------------------------------
@@ -373,8 +400,9 @@ def _keys(alias: str, schema: TableSchema) -> str:
 
 
 def _key_texts(merge: Merge) -> str:
-    return ", ".join(_text(carried(merge, name)) for name in merge.schema.key)
+    return ", ".join(as_text(carried(merge, name)) for name in merge.schema.key)
 
 
-def _text(one: str) -> str:
+def as_text(one: str) -> str:
+    """Return the expression of a value as text, for people and bounds."""
     return f"CAST({one} AS nvarchar(max))"

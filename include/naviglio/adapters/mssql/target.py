@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import mssql_python
 import pyarrow as pa
 from mssql_python import Connection
 
-from naviglio.adapters.mssql import ledger
+from naviglio.adapters.mssql import ledger, ranges
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql import staging as stagings
 from naviglio.adapters.mssql.blame import blame, told
 from naviglio.adapters.mssql.errors import is_about_rows, is_lost, translate
 from naviglio.adapters.mssql.fit import MADE_BY, Found, find, may_create, misfits
 from naviglio.adapters.mssql.fit import rows as fetch
-from naviglio.adapters.mssql.impersonation import give_back, give_ledger, grant_staging, take
+from naviglio.adapters.mssql.impersonation import (
+    give_back,
+    give_ledger,
+    grant_staging,
+    refuse_powerless,
+    take,
+    unseen,
+)
 from naviglio.adapters.mssql.session import address, connect
-from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, literal, quote, table
+from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, literal
 from naviglio.errors import ConfigError, DataError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, TargetTransaction
+from naviglio.ports import Staging
 
 _TARGET = "for the target"
 
@@ -63,6 +70,18 @@ class MssqlTarget:
                 connection.execute(grant_staging(staging.name, self._run_as)).close()
             return staging
 
+    def cuts(
+        self, target: TableName, schema: TableSchema, staging: Staging, parts: int
+    ) -> tuple[str, ...]:
+        """Return up to `parts` - 1 values of the first key column that part the staged rows."""
+        with self._session(f", target {str(target)!r}") as connection:
+            with self._acting(connection):
+                found = find(connection, target)
+            if found is None:
+                return ()
+            rows = fetch(connection, ranges.cuts(_job(target, schema, staging, found), parts))
+            return tuple(str(cut) for (cut,) in rows)
+
     def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
         """Refuse a target that can't take the rows, before anything is staged."""
         with self._session(f", target {str(target)!r}") as connection:
@@ -72,12 +91,12 @@ class MssqlTarget:
             with self._acting(connection):
                 found = find(connection, target)
                 if found is None:
-                    _refuse_unseen(target, self._run_as, known=known)
+                    _refuse_lost(target, self._run_as, known=known)
                     schema_name = target.schema or DEFAULT_SCHEMA
                     self._refuse_missing_right(connection, schema_name, _TARGET)
                     sql.create_target(target, schema)  # raises for what can be no name
                     return
-            _refuse_powerless(target, found, self._run_as)
+            refuse_powerless(target, found, self._run_as)
             if not (adopt or known or found.comment.startswith(MADE_BY)):
                 raise ConfigError(
                     f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
@@ -87,7 +106,7 @@ class MssqlTarget:
             _refuse_misfit(target, found, schema)
 
     @contextmanager
-    def begin(self) -> Iterator[TargetTransaction]:
+    def begin(self) -> Iterator[MssqlTransaction]:
         """Open a transaction; its commit is the third of the three commits.
 
         With it go the staging tables that it merged.
@@ -214,7 +233,34 @@ class MssqlTransaction:
         ledger.record(self.connection, row)
 
     def merge(self, target: TableName, schema: TableSchema, staging: Staging) -> LoadCounts:
-        """Make the target equal to the staged rows, or apply the staged changes.
+        """Make the target equal to the staged rows, or apply the staged changes."""
+        counts = self._merge(target, schema, staging)
+        self.merged.append(staging)
+        return counts
+
+    def merge_range(
+        self,
+        target: TableName,
+        schema: TableSchema,
+        staging: Staging,
+        low: str | None,
+        high: str | None,
+    ) -> LoadCounts:
+        """Merge the keys whose first column is in [low, high); None is open."""
+        counts = self._merge(target, schema, staging, low, high)
+        if high is None:
+            self.merged.append(staging)
+        return counts
+
+    def _merge(
+        self,
+        target: TableName,
+        schema: TableSchema,
+        staging: Staging,
+        low: str | None = None,
+        high: str | None = None,
+    ) -> LoadCounts:
+        """Merge, all or one range.
 
         Rows that can't be stored as they are have been refused before anything is written.
         """
@@ -224,22 +270,20 @@ class MssqlTransaction:
             )
         before = find(self.connection, target)
         if before is not None:
-            _refuse_powerless(target, before, self.run_as)
+            refuse_powerless(target, before, self.run_as)
             _refuse_misfit(target, before, schema)
         job = None
         try:
             found = before or self._create(target, schema)
             found = self._add_columns(target, found, schema)
-            job = _job(target, schema, staging, found)
-            counts = self._fill(job, staging)
+            job = replace(_job(target, schema, staging, found), low=low, high=high)
+            return self._fill(job, staging)
         except mssql_python.Error as error:
             if job is None or not is_about_rows(error):
                 raise
             with suppress(mssql_python.Error):
                 self.connection.rollback()
             raise blame(self.connection, job, error) from None
-        self.merged.append(staging)
-        return counts
 
     def _create(self, target: TableName, schema: TableSchema) -> Found:
         ledger.ensure_schema(self.connection, target.schema or DEFAULT_SCHEMA, self.wait_s)
@@ -261,10 +305,13 @@ class MssqlTransaction:
         return found
 
     def _fill(self, job: sql.Merge, staging: Staging) -> LoadCounts:
+        part = job.low is not None or job.high is not None
         living = self._refuse_flaws(job)
         if job.whole and living != staging.rows:
             raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
-        if not fetch(self.connection, sql.is_empty(job.target)):
+        if part:
+            living = int(fetch(self.connection, ranges.count_range(job))[0][0])
+        elif not fetch(self.connection, sql.is_empty(job.target)):
             self._run(sql.insert(job))
             return LoadCounts(inserted=living)
         done = self._actions(job)
@@ -317,34 +364,14 @@ def _job(target: TableName, schema: TableSchema, staging: Staging, found: Found)
     )  # fmt: skip
 
 
-def _refuse_lost(target: TableName, *, known: bool) -> None:
+def _refuse_lost(target: TableName, run_as: str, *, known: bool) -> None:
+    if known and run_as:
+        raise unseen(target, run_as)
     if known:
         raise ConfigError(
             f"target {str(target)!r} is in the ledger, but the table is gone. To load it again "
             f"whole, delete its row: DELETE FROM {ledger.LEDGER}"
             f" WHERE [target] = {literal(str(target))}"
-        )
-
-
-def _refuse_unseen(target: TableName, run_as: str, *, known: bool) -> None:
-    """Refuse a table that is gone, or that a user without any right on it can't see."""
-    if not run_as:
-        _refuse_lost(target, known=known)
-    elif known:
-        raise TargetError(
-            f"target {str(target)!r} is in the ledger, and {run_as!r} sees no such table: it is "
-            f"gone, or {run_as!r} has no right on it. GRANT SELECT, INSERT, UPDATE, DELETE ON "
-            f"{table(target)} TO {quote(run_as)}."
-        )
-
-
-def _refuse_powerless(target: TableName, found: Found, run_as: str) -> None:
-    """Refuse a user that the configuration names rightly, and the target's owner has not let in."""
-    rights = ", ".join(right for right in found.lacking_rights if right != "ALTER")
-    if run_as and rights:
-        raise TargetError(
-            f"target {str(target)!r}: user {run_as!r} lacks {rights} on it; nothing was loaded. "
-            f"GRANT {rights} ON {table(target)} TO {quote(run_as)}."
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from naviglio.adapters.mssql import blame, ledger, staging
+from naviglio.adapters.mssql import blame, ledger, ranges, staging
 from naviglio.adapters.mssql import merge as sql
 from naviglio.model import Column, TableName, TableSchema
 from tests.unit.adapters.mssql.tsql import found, identifiers, merge, skeleton
@@ -50,6 +50,9 @@ def statements(one: sql.Merge) -> Iterator[str]:
     yield sql.is_empty(one.target)
     yield sql.merge_batch(one)
     yield sql.merge_statement(replace(one, whole=True))
+    yield sql.merge_statement(replace(one, whole=True, low=one.schema.key[0], high="x"))
+    yield ranges.cuts(one, 3)
+    yield ranges.count_range(replace(one, low=one.schema.key[0]))
     yield sql.insert(one).replace(" WITH (TABLOCK)", "", 1)
     yield sql.survey(one, sql.flaws(one))
     yield from (sql.flawed_key(one, flaw) for flaw in sql.flaws(one))

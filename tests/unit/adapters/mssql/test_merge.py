@@ -31,6 +31,7 @@ from naviglio.adapters.mssql.merge import (
     twins,
     value,
 )
+from naviglio.adapters.mssql.ranges import count_range, cuts
 from naviglio.errors import TargetError
 from naviglio.model import Column, TableName, TableSchema
 from tests.contract.target import AMOUNT, ID, NAME, PEOPLE, SEEN
@@ -281,3 +282,30 @@ def test_a_whole_table_makes_equal() -> None:
     counts, stored = run(merge(BARE, whole=True), [(1, "1", ""), (2, None, ""), (4, "4", "")])
     assert counts == {"UPDATE": 1, "DELETE": 1, "INSERT": 1}
     assert re.sub(r"\s", "", str(stored)) == "[(1,'1.00'),(2,'None'),(4,'4.00')]"
+
+
+def test_a_range_touches_its_keys_only() -> None:
+    """Ranges one after the other make what a whole merge makes, and delete within themselves."""
+    rows: list[Staged] = [(0, "7", ""), (2, "5", ""), (4, "4", "")]
+    low = merge(BARE, whole=True, high="2")
+    assert run(low, rows) == (
+        {"INSERT": 1, "DELETE": 1}, [(0, "7.00"), (2, "2.00"), (3, "3.00")],
+    )  # fmt: skip
+    high = merge(BARE, whole=True, low="2")
+    assert run(high, rows) == (
+        {"UPDATE": 1, "DELETE": 1, "INSERT": 1}, [(1, "1.00"), (2, "5.00"), (4, "4.00")],
+    )  # fmt: skip
+
+
+def test_cuts_part_the_staged_keys_evenly() -> None:
+    """In order; the same logic in another engine."""
+    database = duckdb.connect()
+    database.execute("CREATE SCHEMA naviglio; CREATE TABLE naviglio.s_1 (c1 BIGINT, _op VARCHAR)")
+    database.execute("INSERT INTO naviglio.s_1 SELECT n * 10, 'upsert' FROM range(40) AS r(n)")
+    (query,) = sqlglot.transpile(cuts(merge(BARE), 4), read="tsql", write="duckdb")
+    query = query.replace("/", "//")  # T-SQL divides whole numbers wholly
+    query = re.sub(r"\(max\)", "", query, flags=re.IGNORECASE)
+    assert database.execute(query).fetchall() == [("100",), ("210",), ("320",)]
+    parsed(count_range(merge(BARE, low="1", high="x'")))
+    assert "CAST(N'x''' AS bigint)" in count_range(merge(BARE, low="1", high="x'"))
+    database.close()

@@ -51,6 +51,8 @@ def server(**told: Answer) -> Callable[[str], Answer]:
         "ledger": ("SELECT OBJECT_ID", [(7,)]),
         "later": ("SELECT COL_LENGTH", [(-1, -1)]),
         "who": ("SELECT USER_NAME()", [("owner",)]),
+        "count": ("SELECT COUNT_BIG(*) FROM (", [(2,)]),
+        "cut": ("ROW_NUMBER() OVER (ORDER BY", ()),
         "cookie": ("EXECUTE AS USER", [(b"\x01\xff",)]),
         "granted": ("FROM sys.database_permissions", [(3,)]),
         "rows": (ledger.SELECT, ()),
@@ -105,6 +107,19 @@ def test_one_transaction(opened: Opened) -> None:
              "SET NOCOUNT ON;\nDECLARE", ledger.UPDATE, "DROP TABLE", "COMMIT", "ROLLBACK",
              "AUTOCOMMIT ON")  # fmt: skip
     assert list(recorder.said(*words)) == [w for w in words if w != "ROLLBACK"]
+
+
+def test_a_range_keeps_the_staging_until_the_last(opened: Opened) -> None:
+    """Its rows are counted by itself; the target is merged, also where it is empty."""
+    target, recorder = opened(count=[(2,)], empty=(), cut=[("5",), ("9",)])
+    assert target.cuts(NAME, PEOPLE, STAGED, 3) == ("5", "9")
+    for low, high in ((None, "5"), ("5", None)):
+        with target.begin() as transaction:
+            transaction.lock(NAME)
+            counts = transaction.merge_range(NAME, PEOPLE, STAGED, low, high)
+        assert counts == LoadCounts(inserted=1, deleted=1, unchanged=1)
+        dropped = [call for call in recorder.calls if call.startswith("DROP TABLE")]
+        assert len(dropped) == (0 if high else 1)
 
 
 def test_an_empty_target_is_filled_without_a_merge(opened: Opened) -> None:
