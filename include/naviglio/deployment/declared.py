@@ -15,6 +15,7 @@ from naviglio.errors import ConfigError, TargetError
 
 POOLS = {"naviglio_source": 2, "naviglio_target": 2, "naviglio_spark": 1}
 _TYPES = {"postgresql": "postgres"}  # of Airflow, where the scheme is called otherwise
+_PORTS = {"mssql": 1433}  # which Airflow's own hook for it needs to be told
 _PLACE = ("host", "port")
 
 Tell = Callable[[str], None]
@@ -91,6 +92,7 @@ def _form(url: str) -> Form:
     host, port = parts.hostname or options.get("host", ""), parts.port or options.get("port")
     if not parts.scheme or not host:
         raise ValueError(parts.scheme)
+    port = port or _PORTS.get(parts.scheme)
     form: Form = {
         "conn_type": _TYPES.get(parts.scheme, parts.scheme), "host": host,
         "login": unquote(parts.username or ""), "password": unquote(parts.password or ""),

@@ -106,7 +106,7 @@ def test_options_and_other_kinds_become_airflows() -> None:
     """Options of a URL are the extra; an unclear URL is named by its id, and left out."""
     urls = {
         "shop": "postgresql://u:p@db.example:5433/shop?sslmode=require",
-        "dwh": "mssql://sa:x@sql.example:1433/dwh",
+        "dwh": "mssql://sa:x@sql.example/dwh",
         "odd": "postgresql://u:p/q@[bad/x",
     }
     said: list[str] = []
@@ -115,7 +115,7 @@ def test_options_and_other_kinds_become_airflows() -> None:
         "conn_type": "postgres", "host": "db.example", "port": 5433, "login": "u", "password": "p",
         "schema": "shop", "extra": {"sslmode": "require"},
     }  # fmt: skip
-    assert made["dwh"]["conn_type"] == "mssql"
+    assert (made["dwh"]["conn_type"], made["dwh"]["port"]) == ("mssql", 1433)
     assert made["spark_default"]["host"] == "spark://m:7077"
     assert "odd" not in made
     assert len(said) == 1
