@@ -21,6 +21,13 @@ def refuse_unfit_columns(spec: TableSpec, schema: TableSchema, time_zone: str) -
         _check(spec, schema, "where", spec.modified, _INSTANTS)
     if spec.event_time:
         _check(spec, schema, "event_time", spec.event_time, _INSTANTS + local)
+        column = schema.column(spec.event_time)
+        if column.carrier == "string":
+            raise ConfigError(
+                f"{spec.source}: column {column.name!r} is {column.source_type}, finer than the "
+                "microseconds of an `event_time`. Name another column, or read the table through a "
+                "view that casts it."
+            )
     if spec.deletes.column:
         _check(spec, schema, "deletes: column", spec.deletes.column, _FLAGS)
 

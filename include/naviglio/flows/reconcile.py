@@ -16,6 +16,7 @@ from naviglio.flows.capture import reading_of
 from naviglio.flows.site import Site
 from naviglio.model import ROW_HASH, Group, HashState, TableName, TableSchema, TableSpec, Window
 from naviglio.ports import Scan
+from naviglio.quality.alike import alike
 from naviglio.quality.compare import Comparison, Found, Judge, comparison
 from naviglio.storage.engine import quoted
 
@@ -103,19 +104,19 @@ def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
                 "when the load is through; a run goes on with it."
             )
         schema = lake.schema(row.version)
+        described = site.target_as_source.describe(table.target, schema.key)
         with comparison(schema) as sides:
-            sides.load("expected", lake.scan(row.version), Judge())
-            sides.load("actual", _target_rows(site, table.target, schema), Judge())
+            expected, actual = lake.scan(row.version), _target_rows(site, table.target, described)
+            sides.load("expected", alike(expected, schema, described), Judge())
+            sides.load("actual", alike(actual, schema, described), Judge())
             if site.target.ledger().get(name) == row:
                 sides.differ(Judge())
                 return _verdict(table, "target", sides, unseen=False)
     raise RetryableError(f"target {name!r} is being loaded all the time; try again later.")
 
 
-def _target_rows(site: Site, target: TableName, schema: TableSchema) -> Iterator[pa.RecordBatch]:
-    source = site.target_as_source
-    described = source.describe(target, schema.key)
-    with source.snapshot() as snapshot:
+def _target_rows(site: Site, target: TableName, described: TableSchema) -> Iterator[pa.RecordBatch]:
+    with site.target_as_source.snapshot() as snapshot:
         rows = snapshot.read(Scan(table=target, schema=described))
         yield from site.heard("reconcile", str(target), rows)
 

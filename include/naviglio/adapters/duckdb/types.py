@@ -58,6 +58,8 @@ def target_type(column: Column) -> str:
     """Return the type by which to create a column that holds all that the logical column holds."""
     if column.kind == "decimal":
         return f"DECIMAL({column.precision},{column.scale})"
+    if column.kind in ("timestamp", "timestamptz") and column.carrier == "string":
+        return TEXT  # a seventh digit of the second, or an offset, which a timestamp would lose
     return _TARGET[column.kind]
 
 

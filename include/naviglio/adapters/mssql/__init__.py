@@ -1,10 +1,8 @@
-"""SQL Server: target."""
+"""SQL Server: source and target."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from naviglio.errors import ConfigError
 
 IMPERSONATES = True  # a target may work as another principal than its login
 
@@ -13,12 +11,10 @@ if TYPE_CHECKING:  # the driver is imported when a connection is opened
 
 
 def open_source(url: str) -> Source:
-    """Refuse to read: SQL Server is a target only."""
-    del url
-    raise ConfigError(
-        "SQL Server is a target only: neither a `source` nor `naviglio reconcile` can read it. "
-        "Name a PostgreSQL connection as `source`."
-    )
+    """Open a database to read from."""
+    from naviglio.adapters.mssql.source import MssqlSource
+
+    return MssqlSource(url)
 
 
 def open_target(url: str, run_as: str = "") -> Target:

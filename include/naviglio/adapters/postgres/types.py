@@ -161,6 +161,8 @@ def target_type(column: Column) -> str:
     """
     if column.kind == "decimal":
         return f"numeric({column.precision},{column.scale})"
+    if column.kind in ("timestamp", "timestamptz") and column.carrier == "string":
+        return "text"  # a seventh digit of the second, or an offset, which a timestamp would lose
     if column.kind == "text" and column.length is not None:
         return f"varchar({column.length})"
     return _TARGET[column.kind]

@@ -16,6 +16,7 @@ from mssql_python import Connection
 from naviglio.adapters.mssql import fit, ledger, open_source, open_target, staging
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql import target as module
+from naviglio.adapters.mssql.source import MssqlSource
 from naviglio.adapters.mssql.target import MssqlTarget
 from naviglio.errors import ConfigError, ContentionError, DataError, RetryableError
 from naviglio.model import LoadCounts, TableName
@@ -92,10 +93,9 @@ def load(target: MssqlTarget, staged: Staging = STAGED) -> LoadCounts:
     return counts
 
 
-def test_it_is_a_target_only() -> None:
-    """Whoever reads from it is told so."""
-    with pytest.raises(ConfigError, match="target only"):
-        open_source("mssql://u:secret@h/d")
+def test_nothing_connects_before_the_first_question() -> None:
+    """A URL alone makes source and target."""
+    assert isinstance(open_source("mssql://u:secret@h/d"), MssqlSource)
     assert isinstance(open_target("mssql://u:secret@h/d"), MssqlTarget)
 
 

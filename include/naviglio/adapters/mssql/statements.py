@@ -1,0 +1,223 @@
+"""The SELECT statements of a snapshot, as text, and what they bind.
+
+Keys and windows are bound as one JSON text: their number is no limit, and no value is ever part of
+a statement. In every statement `t` is the table and `h` holds the hashes of its row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from naviglio.adapters.mssql.carried import as_bytes, beside, read
+from naviglio.adapters.mssql.ddl import Spelled
+from naviglio.adapters.mssql.hashing import KEY, ROW, applied, mask, number, summed
+from naviglio.adapters.mssql.sql import cast, literal, quote, table
+from naviglio.errors import ConfigError
+from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, Column, TableSchema, Window
+from naviglio.ports import (
+    Both,
+    Buckets,
+    Condition,
+    Everything,
+    IsNull,
+    Keys,
+    Not,
+    Scan,
+    Since,
+    Within,
+)
+
+_INTEGERS = frozenset({"int16", "int32", "int64"})
+_TIMES = frozenset({"date", "timestamp", "timestamptz"})
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of times that are written without a zone
+_TICKS = 10_000_000  # of 100 ns, a second
+_DAY_TICKS = 86_400 * _TICKS
+_SPELLED = {"date": "date", "timestamp": "datetime2(7)", "timestamptz": "datetimeoffset(7)"}
+
+
+@dataclass
+class Query:
+    """One statement over a scan, and the texts that it binds, in order."""
+
+    scan: Scan
+    bound: list[str] = field(default_factory=list)
+
+    def rows(self) -> str:
+        """Return the statement that reads the scan in the forms in which values travel."""
+        scan, schema = self.scan, self.scan.schema
+        wanted = schema.columns if scan.rows else [schema.column(name) for name in schema.key]
+        listed = [f"{read(column)} AS {quote(column.name)}" for column in wanted]
+        if scan.rows:
+            literals = beside(schema).values()
+            listed += [f"{told} AS {quote(f'{BEYOND}_{n}')}" for n, told in enumerate(literals)]
+        if scan.hashes != "none":
+            listed.append(f"{number(KEY)} AS {quote(KEY_HASH)}")
+        if scan.hashes == "both":
+            listed.append(f"{number(ROW)} AS {quote(ROW_HASH)}")
+        return f"SELECT {', '.join(listed)} {self._from()}"
+
+    def count(self) -> str:
+        """Return the statement that counts the scan's rows."""
+        return f"SELECT COUNT_BIG(*) {self._from()}"
+
+    def digest_buckets(self, by: Buckets) -> str:
+        """Return the statement that counts and sums by the lowest bits of the key's hash."""
+        index = f"{number(KEY)} & {literal(mask(by.bits))}"
+        chosen = self._among(index, by.numbers) if by.numbers is not None else ""
+        upper, lower = summed(KEY if self.scan.hashes == "key" else ROW)
+        return (
+            f"SELECT {index}, COUNT_BIG(*), {upper}, {lower} {self._from(chosen)} GROUP BY {index}"
+        )
+
+    def digest_windows(self, windows: Sequence[Window], event_time: str) -> str:
+        """Return the statement that counts and sums by window of event time."""
+        column = self.scan.schema.column(event_time)
+        kind = _spelled(column)
+        spans = [
+            {"i": i, "low": _text(column, _ticks(w.start)), "high": _text(column, _ticks(w.end))}
+            for i, w in enumerate(windows)
+        ]
+        self.bound.append(json.dumps(spans))
+        upper, lower = summed(KEY if self.scan.hashes == "key" else ROW)
+        name = f"t.{quote(event_time)}"
+        joined = (
+            f"JOIN OPENJSON(?) WITH ([i] int, [low] {kind}, [high] {kind}) AS w"
+            f" ON {name} >= w.[low] AND {name} < w.[high]"
+        )
+        return (
+            f"SELECT w.[i], COUNT_BIG(*), {upper}, {lower} {self._from(joined=joined)}"
+            " GROUP BY w.[i]"
+        )
+
+    def bad_keys(self) -> str:
+        """Return the statement that finds keys that are NULL or stand on several rows."""
+        key = self.scan.schema.key
+        texts = [f"COALESCE(CAST(t.{quote(name)} AS nvarchar(400)), N'NULL')" for name in key]
+        shown = texts[0] if len(key) == 1 else f"N'(' + {' + N$,$ + '.join(texts)} + N')'"
+        missing = " OR ".join(f"t.{quote(name)} IS NULL" for name in key)
+        names = ", ".join(f"t.{quote(name)}" for name in key)
+        return (
+            f"SELECT TOP (5) {shown.replace('$', chr(39))} {self._from()}"
+            f" GROUP BY {names} HAVING COUNT_BIG(*) > 1 OR {missing}"
+        )
+
+    def _from(self, also: str = "", joined: str = "") -> str:
+        where = self._where(self.scan.where)
+        chosen = f"({also}) AND ({where})" if also else where  # in the order of what is bound
+        parts = [f"FROM {table(self.scan.table)} AS t", applied(self.scan.schema), joined]
+        return f"{' '.join(part for part in parts if part)} WHERE {chosen}"
+
+    def _where(self, condition: Condition) -> str:
+        schema = self.scan.schema
+        match condition:
+            case Both():
+                return f"({self._where(condition.one)}) AND ({self._where(condition.other)})"
+            case Not():
+                return f"CASE WHEN {self._where(condition.condition)} THEN 1 ELSE 0 END = 0"
+            case IsNull():
+                return f"t.{quote(condition.column)} IS NULL"
+            case Since() | Within():
+                return _span(condition, schema.column(condition.column))
+            case Keys():
+                return self._keys(condition.keys, schema)
+            case _:
+                return self._bucket(condition)
+
+    def _bucket(self, condition: Everything | Buckets) -> str:
+        if isinstance(condition, Everything) or condition.numbers is None:
+            return "1 = 1"
+        return self._among(f"{number(KEY)} & {literal(mask(condition.bits))}", condition.numbers)
+
+    def _among(self, index: str, numbers: Sequence[int]) -> str:
+        self.bound.append(json.dumps(list(numbers)))
+        return f"{index} IN (SELECT CAST([value] AS bigint) FROM OPENJSON(?))"
+
+    def _keys(self, keys: pa.Table, schema: TableSchema) -> str:
+        """The column's own type finds the row by its index, the text then tells it exactly."""
+        key = [schema.column(name) for name in schema.key]
+        rows = zip(*(texts(keys[column.name], column) for column in key), strict=True)
+        self.bound.append(json.dumps([list(row) for row in rows]))
+        typed = ", ".join(f"[c{n}] nvarchar(max) '$[{n}]'" for n in range(len(key)))
+        same = " AND ".join(_same(column, f"k.[c{n}]") for n, column in enumerate(key))
+        return f"EXISTS (SELECT 1 FROM OPENJSON(?) WITH ({typed}) AS k WHERE {same})"
+
+
+def texts(values: pa.ChunkedArray, column: Column) -> list[str | None]:
+    """Return a key column's carriers as texts from which the server reads the very values."""
+    held = values.to_pylist()
+    if column.kind == "bytes":
+        return [None if value is None else value.hex() for value in held]
+    if column.kind in ("date", "timestamp"):
+        return [None if value is None else value.isoformat() for value in held]
+    if column.kind == "bool":
+        return [None if value is None else str(int(value)) for value in held]
+    return [None if value is None else str(value) for value in held]
+
+
+def _same(column: Column, sent: str) -> str:
+    name, kind = f"t.{quote(column.name)}", column.source_type
+    if column.kind == "bytes":
+        return f"{name} = CONVERT(varbinary(max), {sent}, 2)"
+    if column.kind == "text":
+        exact = f"CAST({sent} AS varbinary(max)) = {as_bytes(column)}"
+        collated = f" COLLATE {column.collation}" if column.collation else ""
+        return f"{name} = CAST({sent} AS {kind}){collated} AND {exact}"
+    if column.kind == "date":
+        return f"{name} = CAST({sent} AS date)"
+    if Spelled.of(kind).name in ("datetime", "smalldatetime"):
+        return f"{name} = CAST(CAST({sent} AS datetime2(3)) AS {kind})"
+    return f"{name} = CAST({sent} AS {kind})"
+
+
+def _span(condition: Since | Within, column: Column) -> str:
+    name = f"t.{quote(column.name)}"
+    if isinstance(condition, Within):
+        low, high = (_ticks(at) for at in (condition.window.start, condition.window.end))
+        return f"{name} >= {_moment(column, low)} AND {name} < {_moment(column, high)}"
+    inside = " AND ".join(_bounds(condition, column)) or f"{name} IS NOT NULL"
+    return f"({inside}) OR {name} IS NULL" if condition.or_null else inside
+
+
+def _bounds(since: Since, column: Column) -> Iterator[str]:
+    for sign, point in ((">=", since.low), ("<", since.high)):
+        if point is not None:
+            yield f"t.{quote(column.name)} {sign} {_point(column, point)}"
+
+
+def _point(column: Column, point: int) -> str:
+    """Return a point as a literal; both bounds round up, since columns hold 100 ns at least."""
+    if column.kind in _INTEGERS:
+        return literal(point)
+    return _moment(column, -(-point // 100))
+
+
+def _moment(column: Column, ticks: int) -> str:
+    return cast(_text(column, ticks), _spelled(column))
+
+
+def _spelled(column: Column) -> str:
+    if column.kind not in _TIMES:
+        raise ConfigError(
+            f"Column {column.name!r} is {column.source_type} and can't be read in spans; these "
+            f"kinds can: {', '.join(sorted(_INTEGERS | _TIMES))}. Name another column."
+        )
+    return _SPELLED[column.kind]
+
+
+def _text(column: Column, ticks: int) -> str:
+    """Spell a moment, in 100 ns since 1970 UTC, for a column; a date is the first not before it."""
+    if column.kind == "date":
+        return (_EPOCH + timedelta(days=-(-ticks // _DAY_TICKS))).date().isoformat()
+    seconds, rest = divmod(ticks, _TICKS)
+    zone = "+00:00" if column.kind == "timestamptz" else ""
+    return f"{(_EPOCH + timedelta(seconds=seconds)).isoformat()}.{rest:07}{zone}"
+
+
+def _ticks(moment: datetime) -> int:
+    since = moment.astimezone(UTC).replace(tzinfo=None) - _EPOCH
+    return since // timedelta(microseconds=1) * 10
