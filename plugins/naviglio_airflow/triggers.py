@@ -21,6 +21,7 @@ from naviglio.errors import NaviglioError, RetryableError
 from naviglio.model import TableName, Watch
 
 log = logging.getLogger("naviglio.airflow")
+_MOST_TOLD = 100  # values, the last ones in the order of their texts: an event is no place for more
 
 
 class FileChangeTrigger(BaseEventTrigger):
@@ -106,7 +107,8 @@ class RowTrigger(BaseEventTrigger):
                     return
             else:
                 if self.value is None and values - known:
-                    yield TriggerEvent({"table": self.table, "values": sorted(values - known)})
+                    newest = sorted(values - known)[-_MOST_TOLD:]
+                    yield TriggerEvent({"table": self.table, "values": newest})
                 elif self.value is not None and self.value in values:
                     yield TriggerEvent({"table": self.table, "values": [self.value]})
                     return

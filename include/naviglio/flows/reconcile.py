@@ -133,7 +133,9 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         if reading.schema.column(spec.modified).kind in ("timestamp", "timestamptz"):
             moment = datetime.fromtimestamp(last.stream // 1000 / 1_000_000, UTC)
             point = f"'{moment.isoformat()}'"
-        newer = f"coalesce(expected >= {point}, true)"
+        text = reading.schema.column(spec.modified).carrier == "string"
+        seen = "try_cast(expected AS TIMESTAMPTZ)" if text else "expected"
+        newer = f"coalesce({seen} >= {point}, true)"
         if last.hashes is None:
             return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
