@@ -27,6 +27,8 @@ print("FOUND" + json.dumps({
     "dags": {name: sorted(dag.task_ids) for name, dag in bag.dags.items()},
     "errors": bag.import_errors, "heavy": heavy, "seconds": seconds,
     "written": {n: lazy.hash for n, lazy in written.items()},
+    "after": {n: sorted(task.upstream_task_ids)
+              for dag in bag.dags.values() for n, task in dag.task_dict.items()},
     "runs": {n: [json.dumps(written[n].data["dag"]["timetable"]), d.max_active_runs,
                  sorted(d.tags), d.owner] for n, d in bag.dags.items()},
 }))
@@ -70,6 +72,8 @@ def test_a_pipeline_is_a_dag_of_its_groups_and_imports_nothing_heavy(home: Path)
         "naviglio_flights": sorted([*steps_of, *transforms]), "naviglio_flights.watch": ["start"],
     }  # fmt: skip
     assert found["heavy"] == []
+    # A failed transform fails the run, though what others landed is applied nonetheless.
+    assert found["after"]["transforms.load"] == ["transforms.apply", "transforms.transform"]
 
 
 def test_parsing_twice_writes_the_same(home: Path) -> None:

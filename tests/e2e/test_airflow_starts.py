@@ -49,6 +49,11 @@ def _delays_computed_otherwise(home: Home) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
+def _spark_of(task: psutil.Process) -> list[psutil.Process]:
+    found = task.children(recursive=True) if task.is_running() else []
+    return [child for child in found if "java" in child.name()]
+
+
 def _agrees(home: Home) -> None:
     """Source, lake and target hold the same, and the transform is what it should be."""
     pipeline = load_pipeline(home.pipelines / "flights.yaml")
@@ -98,6 +103,18 @@ def test_airflow_runs_the_pipeline_and_heals(running: Running) -> None:
     assert (healed_run.state, {*healed_run.tasks.values()}) == ("success", {"success"})
     _agrees(home)
     api.until(lambda: "2013-01-04" in api.keys(FOLLOWER), "the follower lags")
+
+    known = api.runs(DAG)
+    advance(running.url("operations_app"), 1)
+    ended = api.next_run(DAG, known)
+    task = psutil.Process(api.running(DAG, ended, "transforms.transform"))
+    api.until(lambda: bool(_spark_of(task)), "no Spark was started")
+    at_work = [task, *_spark_of(task)]
+    api.fail(DAG, ended, "transforms.transform")
+    assert psutil.wait_procs(at_work, timeout=60)[1] == []  # nothing is left behind
+    assert api.ended(DAG, ended).state == "failed"
+    assert api.ended(DAG, api.trigger(DAG)).state == "success"
+    _agrees(home)
 
     scheduler = first.processes["scheduler"]
     assert scheduler is not None
