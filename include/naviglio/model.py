@@ -72,6 +72,8 @@ class TableSchema:
 
 # When readers see a load: all of it at one moment, or one key range after the other.
 Visibility = Literal["at_once", "progressive"]
+# What a stream goes along: the source's clock, its own count of writes, integers of the table's.
+Order = Literal["time", "version", "number"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,9 @@ class TableSpec:
     target: TableName
     key: tuple[str, ...]
     way: Literal["stream", "windows", "diff", "transform"]
-    modified: str = ""  # of `stream`: the modification time
+    modified: str = ""  # of `stream`: the modification time, or another order of changes
+    zone: str = ""  # of `modified` where its type has none
+    lag: int | None = None  # of a stream along integers: how far below the highest all is settled
     event_time: str = ""
     nulls: Literal["refuse", "read", "ignore"] = "refuse"  # rows without a modification time
     deletes: Deletes = Deletes()
@@ -273,7 +277,7 @@ class TablePosition:
     """How far one table is."""
 
     way: str  # e.g. `stream modified_at`; another way starts with a snapshot
-    stream: int | None = None  # all below is landed; nanoseconds since 1970 UTC for times
+    stream: int | None = None  # all below is landed; of times, nanoseconds since 1970 UTC
     coverage: tuple[Coverage, ...] = ()
     hashes: HashState | None = None
     rows: int = 0  # that the table had at least, as far as is known; a guide for the delete guard
@@ -294,15 +298,34 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Where a stream along numbers ends: below `point` no row is written any more.
+
+    `lag` is the declared distance from the highest number; None where the source itself knows.
+    """
+
+    point: int
+    lag: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fence:
     """No transaction that commits later can still write a modification time below `point`.
 
-    `point` is None while no such bound exists (a prepared transaction): nothing moves then.
+    `point` is None while no such bound exists (a prepared transaction): nothing moves then. Streams
+    along numbers, of which it says nothing, have a bound each.
     """
 
     point: int | None
     safety_lag_s: float | None = None
     held_by: str = ""  # what holds it back, for people
+    latest: int | None = None  # where it would be if nothing held it: the clock less margin or lag
+    numbers: dict[str, Bound] = field(default_factory=dict)  # by table
+
+    def of(self, table: str) -> int | None:
+        """Return the point of a table's stream."""
+        number = self.numbers.get(table)
+        return self.point if number is None else number.point
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,18 +5,20 @@ Every implementation runs the contract suite in `tests/contract/`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 import msgspec
 import pyarrow as pa
 
 from naviglio.model import (
+    Column,
     Fence,
     LedgerRow,
     LoadCounts,
+    Order,
     Place,
     TableName,
     TableSchema,
@@ -155,10 +157,21 @@ class SourceTraits:
     """How sources differ, as data."""
 
     hash_spec: str  # algorithm and version of `_row_hash` and digests
+    # What a stream goes along by the column's own type, where its kind doesn't tell; None: nothing
+    orders: Mapping[str, Order | None] = field(default_factory=dict)
 
 
 class Snapshot(Protocol):
-    """One consistent moment of the source; every read of a capture happens in it."""
+    """One consistent moment of the source, unless `torn`; every read of a capture happens in it."""
+
+    @property
+    def torn(self) -> str:
+        """Why reads are of different moments, and what to do about it; empty where of one.
+
+        Then a row that is absent need not be gone. Each read still shows committed rows only, and
+        every row once that nobody changes meanwhile.
+        """
+        ...
 
     def place(self, since: Place | None) -> Place:
         """Return where this moment stands; IdentityError unless it follows `since`."""
@@ -217,6 +230,22 @@ class Source(Protocol):
     def close(self) -> None:
         """Give back every connection."""
         ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A source that tells where streams along numbers end."""
+
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the number above all that are committed in the column, read now.
+
+        Of the source's own count of writes: the least that an open transaction wrote, or that is
+        written next. `LOWEST` of a table without rows.
+        """
+        ...
+
+
+LOWEST = -(2**63)
 
 
 # --- lake to target -----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from naviglio.capture.reading import Captured, Reading, rows_of
+from naviglio.capture.reading import Captured, Reading, need_one_moment, rows_of
 from naviglio.capture.stream import living
 from naviglio.errors import DataError
 from naviglio.model import ROW_HASH, Coverage, DataFile, TablePosition, Window
@@ -20,6 +20,7 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
 
     A window that is not over yet lands, but is not covered: it is read again when it is final.
     """
+    need_one_moment(reading.snapshot, reading.spec.source, "reading partitions again")
     last = reading.last or TablePosition(way=reading.way)
     files: list[DataFile] = []
     coverage: list[Coverage] = []

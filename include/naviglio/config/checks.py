@@ -53,6 +53,7 @@ _WORDS = {
     "capture": ("windows", "diff", "{where: COLUMN}"),
     "deletes": ("none", "sweep", "{sweep: DURATION}", "{column: COLUMN}"),
     "nulls": ("refuse", "read", "ignore"),
+    "zone": ("UTC",),
     "visibility": ("at_once", "progressive"),
     "inputs": ("day", "all", "{through: INPUT, on: {COLUMN: COLUMN}}"),
 }

@@ -144,9 +144,11 @@ Table = Annotated[TableNameForm, BeforeValidator(_table_name)]
 
 
 class WhereForm(Form):
-    """The capture way that reads rows by their modification time."""
+    """The capture way that reads rows by their modification time, or by numbers that grow."""
 
     where: ColumnName
+    zone: Literal["UTC"] | None = None
+    lag: Annotated[int, Field(ge=0)] | None = None
 
 
 class DeletesForm(Form):

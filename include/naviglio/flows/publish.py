@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from naviglio.capture.columns import goes_by_time
 from naviglio.carriers import arrow_schema
 from naviglio.flows.site import Site
 from naviglio.flows.status import moment_of
@@ -88,15 +89,16 @@ def _last(extra: Mapping[str, Any] | None) -> _Last | None:
 def _final_until(site: Site, table: TableSpec, manifest: Manifest) -> datetime | None:
     """Return the moment by which a day must have ended to be final; None without event time.
 
-    Of a stream and of windows this is the fence of the batch; a comparison sees all that was there
-    when it was read; a transform is as final as the inputs that it was computed from by day.
+    Of a stream and of windows this is the fence of the batch; a comparison, and a stream along
+    numbers, sees what was committed when it was read; a transform is as final as the inputs that it
+    was computed from by day.
     """
     at = manifest.position.tables.get(table.name)
     if not table.event_time or at is None:
         return None
     if table.way == "transform":
         return _inputs_final_until(site, table, manifest)
-    if table.way == "stream" and at.stream is not None:
+    if table.way == "stream" and at.stream is not None and goes_by_time(at.schema, table):
         return moment_of(at.stream)
     if table.way == "windows" and manifest.fence.point is not None:
         return moment_of(manifest.fence.point)

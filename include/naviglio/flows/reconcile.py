@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from naviglio.capture.reading import Reading
+from naviglio.capture.columns import goes_by_time
+from naviglio.capture.reading import Reading, need_one_moment
 from naviglio.capture.stream import living, readable
 from naviglio.capture.windows import changed_windows
 from naviglio.errors import ConfigError, RetryableError
@@ -68,6 +69,7 @@ def _source_with_lake(site: Site, group: Group, table: TableSpec) -> Verdict:
             "is under way, or failed. Run the pipeline, then reconcile."
         )
     with site.source.snapshot() as snapshot:
+        need_one_moment(snapshot, table.source, "a comparison")
         reading = reading_of(site, group, table, head, snapshot)
         # Columns that the source has lost keep in the lake what they held: nothing to compare with.
         here = tuple(column for column in schema.columns if column.name in reading.schema.names)
@@ -117,6 +119,7 @@ def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
 
 def _target_rows(site: Site, target: TableName, described: TableSchema) -> Iterator[pa.RecordBatch]:
     with site.target_as_source.snapshot() as snapshot:
+        need_one_moment(snapshot, target, "a comparison")
         rows = snapshot.read(Scan(table=target, schema=described))
         yield from site.heard("reconcile", str(target), rows)
 
@@ -129,13 +132,7 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
     if spec.way == "diff" and last.hashes is not None:
         return _judge_by_hash(reading, last.hashes, sides)
     if spec.way == "stream" and last.stream is not None:
-        point = str(last.stream)
-        if reading.schema.column(spec.modified).kind in ("timestamp", "timestamptz"):
-            moment = datetime.fromtimestamp(last.stream // 1000 / 1_000_000, UTC)
-            point = f"'{moment.isoformat()}'"
-        text = reading.schema.column(spec.modified).carrier == "string"
-        seen = "try_cast(expected AS TIMESTAMPTZ)" if text else "expected"
-        newer = f"coalesce({seen} >= {point}, true)"
+        newer = f"coalesce({_newer(reading, last.stream)}, true)"
         if last.hashes is None:
             return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
@@ -149,6 +146,18 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
+
+
+def _newer(reading: Reading, point: int) -> str:
+    """Return the condition that the source's row is not below the stream's point."""
+    column = reading.schema.column(reading.spec.modified)
+    if goes_by_time(reading.schema, reading.spec):
+        seen = "try_cast(expected AS TIMESTAMPTZ)" if column.carrier == "string" else "expected"
+        moment = datetime.fromtimestamp(point // 1000 / 1_000_000, UTC)
+        return f"{seen} >= '{moment.isoformat()}'"
+    if column.kind == "bytes":  # a count of writes, in eight bytes
+        return f"hex(expected) >= '{point.to_bytes(8, 'big').hex().upper()}'"
+    return f"expected >= {point}"
 
 
 def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from naviglio.capture.columns import goes_by_time
 from naviglio.capture.windows import gaps
 from naviglio.errors import NaviglioError
 from naviglio.flows.accept import open_questions
@@ -33,7 +34,6 @@ from naviglio.model import (
 )
 from naviglio.partitions import key_of
 
-_TIMES = ("timestamp", "timestamptz")
 _NOWHERE: tuple[int | None, int | None] = (None, None)
 _T = TypeVar("_T")
 
@@ -127,7 +127,7 @@ def status(site: Site) -> PipelineStatus:
     for group in site.pipeline.landings:
         landing = site.landing(group)
         head = landing.head()
-        fence = _fence(site, group, asking)
+        fence = _fence(site, group, head, asking)
         known = _Known(head=head, fence=fence, ledger=ledger, asking=asking)
         tables += [_table(site, group, table, known) for table in group.tables]
         questions += open_questions(site, group)
@@ -138,18 +138,28 @@ def status(site: Site) -> PipelineStatus:
     )  # fmt: skip
 
 
-def _fence(site: Site, group: Group, asking: _Asking) -> Fence | None:
+def _fence(site: Site, group: Group, head: Head, asking: _Asking) -> Fence | None:
     if group not in site.pipeline.groups:  # a transform's, whose source is the lake
         return None
-    return asking.ask("source", lambda: fence_of(site, group), None)
+    known = head.manifest.position.tables if head.manifest else {}
+    schemas = {name: at.schema for name, at in known.items() if at.schema}
+
+    def fence() -> Fence:
+        told = {
+            t.name: schemas.get(t.name) or site.source.describe(t.source, t.key)
+            for t in group.tables
+            if t.way == "stream"
+        }
+        return fence_of(site, group, told)
+
+    return asking.ask("source", fence, None)
 
 
 def point_text(schema: TableSchema | None, spec: TableSpec, point: int | None) -> str | None:
     """Return a point of a table's modification order as text: a moment, or the bare number."""
     if point is None:
         return None
-    kinds = {c.name: c.kind for c in schema.columns} if schema else {}
-    if spec.modified and kinds.get(spec.modified, "timestamptz") not in _TIMES:
+    if spec.modified and not goes_by_time(schema, spec):
         return str(point)
     return moment_of(point).isoformat()
 
@@ -183,7 +193,7 @@ def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableSt
         table=table.name,
         way=f"{table.way} {table.modified}".strip(),
         position=reached.isoformat() if isinstance(reached, datetime) else reached,
-        fence=point_text(at.schema if at else None, table, fence.point) if fence else None,
+        fence=point_text(at.schema if at else None, table, fence.of(table.name)) if fence else None,
         held_by=fence.held_by if fence and table.way != "diff" else "",
         behind_s=_behind(reached),
         batch=known.head.number,

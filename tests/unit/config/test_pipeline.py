@@ -174,7 +174,8 @@ WRONG = {
     ),
     "way's unknown key": (
         _table("capture: {wher: x}"),
-        "5: tables.planes.capture.wher: unknown key; known: where. Did you mean 'where'?",
+        "5: tables.planes.capture.wher: unknown key; known: where, zone, lag. Did you mean "
+        "'where'?",
     ),
     "deletes' unknown key": (
         _table("deletes: {colum: x}\n    capture: {where: m}"),
@@ -224,6 +225,14 @@ WRONG = {
     "three parts": (
         _table("capture: diff\n    source: a.b.c"),
         "6: tables.planes.source: 'a.b.c' is neither TABLE nor SCHEMA.TABLE",
+    ),
+    "another zone": (
+        _table("capture: {where: m, zone: Europe/Rome}\n    deletes: none"),
+        "tables.planes.capture.zone: 'Europe/Rome' is none of the ways; known: UTC",
+    ),
+    "negative lag": (
+        _table("capture: {where: m, lag: -1}\n    deletes: none"),
+        "tables.planes.capture.lag: ",
     ),
     "own column": (_table("capture: {where: _op}"), "'_op' is a column of Naviglio's own"),
     "own schema": (DIFF + "target_schema: Naviglio\n", "4: target_schema: schema 'Naviglio' holds"),

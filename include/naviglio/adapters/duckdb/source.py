@@ -20,7 +20,7 @@ from naviglio.adapters.duckdb.fit import Found, find
 from naviglio.adapters.duckdb.hashing import HASH_SPEC
 from naviglio.adapters.duckdb.session import Address, address, connect
 from naviglio.adapters.duckdb.session import rows as fetch
-from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, table
+from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote, table
 from naviglio.adapters.duckdb.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
 from naviglio.errors import ConfigError, IdentityError, RetryableError
@@ -28,13 +28,14 @@ from naviglio.model import (
     KEY_HASH,
     RESERVED,
     ROW_HASH,
+    Column,
     Fence,
     Place,
     TableName,
     TableSchema,
     Window,
 )
-from naviglio.ports import Buckets, Digest, Scan, SourceTraits
+from naviglio.ports import LOWEST, Buckets, Digest, Scan, SourceTraits
 
 _BATCH_ROWS = 16_384
 _WITHOUT_ORDER = ("JSON", "INTERVAL")
@@ -85,7 +86,16 @@ class DuckSource:
         with translated(self._at):
             ((now,),) = fetch(self._session(), "SELECT epoch_ns(now())")
         lag_ns = round((max(safety_lag_s, margin_s)) * 1e9)
-        return Fence(point=now - lag_ns, safety_lag_s=safety_lag_s, held_by="safety_lag")
+        point = now - lag_ns
+        return Fence(point=point, safety_lag_s=safety_lag_s, held_by="safety_lag", latest=point)
+
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the integer above all that are committed in the column."""
+        with translated(self._at, f", table {str(name)!r}"):
+            connection = self._session()
+            source = table(catalogue_of(connection), name)
+            ((highest,),) = fetch(connection, f"SELECT max({quote(column.name)}) FROM {source}")
+        return LOWEST if highest is None else int(highest) + 1
 
     @contextmanager
     def snapshot(self) -> Iterator[DuckSnapshot]:
@@ -115,6 +125,8 @@ class DuckSource:
 
 class DuckSnapshot:
     """One transaction over the file; one read at a time."""
+
+    torn = ""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, at: Address) -> None:
         self._connection, self._at = connection, at

@@ -55,6 +55,8 @@ class PostgresSnapshot:
     the transaction. Reading on then raises RetryableError.
     """
 
+    torn = ""
+
     def __init__(self, connection: adbc.Connection, where: str) -> None:
         self._connection = connection
         self._where = where

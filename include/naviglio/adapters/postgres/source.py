@@ -15,10 +15,11 @@ from naviglio.adapters.postgres.fence import read_fence
 from naviglio.adapters.postgres.hashing import HASH_SPEC
 from naviglio.adapters.postgres.session import conninfo, pin, place_of
 from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot
+from naviglio.adapters.postgres.statements import highest
 from naviglio.adapters.postgres.types import CatalogueColumn
 from naviglio.errors import ConfigError, SourceError
-from naviglio.model import Fence, TableName, TableSchema
-from naviglio.ports import Source, SourceTraits
+from naviglio.model import Column, Fence, TableName, TableSchema
+from naviglio.ports import LOWEST, Source, SourceTraits
 
 Row = dict[str, Any]
 
@@ -55,6 +56,11 @@ class PostgresSource:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
         with translated(self._where, SourceError):
             return read_fence(self._connected(), margin_s, safety_lag_s)
+
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the integer above all that are committed in the column."""
+        [found] = self._rows(highest(name, column.name))
+        return LOWEST if found["highest"] is None else int(found["highest"]) + 1
 
     def snapshot(self) -> AbstractContextManager[PostgresSnapshot]:
         """Open one snapshot-consistent, read-only moment."""
