@@ -11,6 +11,7 @@ from mssql_python import Connection
 
 from naviglio.adapters.mssql.ddl import holds, spelled, target_type
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
+from naviglio.errors import ConfigError, TargetError
 from naviglio.model import Column, TableName, TableSchema
 
 MADE_BY = "Made by Naviglio"  # value of the extended property on every table that a load created
@@ -125,6 +126,14 @@ def find(connection: Connection, target: TableName) -> Found | None:
     )  # fmt: skip
 
 
+def made(connection: Connection, target: TableName) -> Found:
+    """Read what the catalogue says of a table that was just created."""
+    found = find(connection, target)
+    if found is None:
+        raise TargetError(f"target {str(target)!r} was created and is not in the catalogue.")
+    return found
+
+
 def may_create(connection: Connection, schema: str) -> bool:
     """Tell whether the login may create a table in the schema, or the schema where it is absent."""
     return [tuple(row) for row in rows(connection, MAY_CREATE, schema, schema)] == [(1, 1)]
@@ -155,6 +164,12 @@ def misfits(found: Found, schema: TableSchema) -> list[str]:
             " or IGNORE_DUP_KEY. Create one"
         )
     return problems + _columns_that_misfit(found, schema)
+
+
+def refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:
+    """Refuse a table that can't take the rows, and tell all that keeps it from it."""
+    if problems := misfits(found, schema):
+        raise ConfigError(f"target {str(target)!r} can't take the rows: {'; '.join(problems)}.")
 
 
 def _column(row: tuple[Any, ...]) -> FoundColumn:

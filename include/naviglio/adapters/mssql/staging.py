@@ -30,10 +30,10 @@ from naviglio.errors import DataError, RetryableError, TargetError
 from naviglio.model import BEYOND, OP, Column, TableSchema
 from naviglio.ports import Staging
 
-_PREFIX = "s_"
+_PREFIX, BESIDE = "s_", "b_"  # of what is merged, and of what takes a target's place
 STAGINGS = (
     "SELECT o.name FROM sys.objects AS o JOIN sys.schemas AS n ON n.schema_id = o.schema_id"
-    " WHERE n.name = ? AND o.type = N'U' AND LEFT(o.name, 2) = N's_'"
+    " WHERE n.name = ? AND o.type = N'U' AND LEFT(o.name, 2) IN (N's_', N'b_')"
 )
 
 
@@ -94,13 +94,20 @@ def fill(
 def sweep(connection: Connection, mine: Collection[str] = ()) -> None:
     """Drop the staging tables of dead attempts; `mine` are alive in this very session."""
     for (table,) in fetch(connection, STAGINGS, SCHEMA):
-        attempt = table.removeprefix(_PREFIX)
+        attempt = table[len(_PREFIX) :]
         if attempt in mine or not ledger.try_hold(connection, lock_name(attempt)):
             continue
         try:
-            _run(connection, drop_staging(staging_table(attempt)))
+            _run(connection, drop_staging(f"{quote(SCHEMA)}.{quote(table)}"))
         finally:
             ledger.release(connection, lock_name(attempt))
+
+
+def drop(connection: Connection, staging: Staging) -> None:
+    """Drop the tables of a staging."""
+    _run(connection, drop_staging(staging.name))
+    if staging.beside:
+        _run(connection, drop_staging(f"{quote(SCHEMA)}.{quote(BESIDE + staging.attempt)}"))
 
 
 def lock_name(attempt: str) -> str:
