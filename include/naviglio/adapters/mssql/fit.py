@@ -100,6 +100,7 @@ WHERE i.object_id = ? AND i.is_unique = 1 AND i.is_disabled = 0 AND i.has_filter
   AND i.ignore_dup_key = 0
 ORDER BY i.index_id
 """
+FOLDS = "SELECT CASE WHEN N'a' = N'A' THEN 1 ELSE 0 END"
 MAY_CREATE = """
 SELECT CASE WHEN SCHEMA_ID(?) IS NULL
             THEN HAS_PERMS_BY_NAME(DB_NAME(), N'DATABASE', N'CREATE SCHEMA')
@@ -164,6 +165,18 @@ def misfits(found: Found, schema: TableSchema) -> list[str]:
             " or IGNORE_DUP_KEY. Create one"
         )
     return problems + _columns_that_misfit(found, schema)
+
+
+def refuse_alike(connection: Connection, schema: TableSchema) -> None:
+    """Refuse columns that are one to a database that ignores the case of names."""
+    seen: dict[str, str] = {}
+    for name in schema.names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name and rows(connection, FOLDS) == [(1,)]:
+            raise ConfigError(
+                f"columns {other!r} and {name!r} are one to this database, whose collation ignores "
+                "case. Rename one at the source, or load into a database that tells them apart."
+            )
 
 
 def refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:

@@ -15,7 +15,14 @@ from naviglio.adapters.mssql import indexes, ledger, ranges, swap
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql import staging as stagings
 from naviglio.adapters.mssql.errors import is_lost, translate
-from naviglio.adapters.mssql.fit import MADE_BY, Found, find, may_create, refuse_misfit
+from naviglio.adapters.mssql.fit import (
+    MADE_BY,
+    Found,
+    find,
+    may_create,
+    refuse_alike,
+    refuse_misfit,
+)
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.impersonation import (
     give_back,
@@ -124,6 +131,7 @@ class MssqlTarget:
     def check(self, target: TableName, schema: TableSchema, *, adopt: bool) -> None:
         """Refuse a target that can't take the rows, before anything is staged."""
         with self._session(f", target {str(target)!r}") as connection:
+            refuse_alike(connection, schema)
             self._refuse_missing_right(connection, ledger.SCHEMA, "for staging and ledger")
             loaded = ledger.rows(connection)
             known = str(target) in loaded

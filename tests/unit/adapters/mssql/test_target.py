@@ -52,6 +52,7 @@ def server(**told: Answer) -> Callable[[str], Answer]:
     """Return the answers of a server that has the target, with a row; `told` are others."""
     answers: dict[str, tuple[str, Answer]] = {
         "lock": ("EXEC @got", [(0,)]),
+        "folds": ("SELECT CASE WHEN N'a'", ()),
         "figures": ("SELECT COUNT_BIG(*), COUNT_BIG(s.[c1])", ()),
         "stagings": (staging.STAGINGS, ()),
         "size": (swap.ROWS, [(900,)]),
@@ -231,6 +232,14 @@ def test_what_is_refused_before_anything_is_staged(opened: Opened) -> None:
         opened(right=[(1, 0)])[0].check(NAME, PEOPLE, adopt=False)
     with pytest.raises(ConfigError, match="SQL Server takes 128"):
         opened(table=())[0].check(TableName(schema="s", table="x" * 129), PEOPLE, adopt=False)
+
+
+def test_columns_that_are_one_to_the_database(opened: Opened) -> None:
+    """Refused before anything is staged, also where the table is absent."""
+    twice = replace(PEOPLE, columns=(*PEOPLE.columns, replace(PEOPLE.column("name"), name="NAME")))
+    with pytest.raises(ConfigError, match="columns 'name' and 'NAME' are one to this database"):
+        opened(table=(), folds=[(1,)])[0].check(NAME, twice, adopt=False)
+    opened(table=(), folds=[(0,)])[0].check(NAME, twice, adopt=False)
 
 
 def test_one_table_has_one_name_in_the_ledger(opened: Opened) -> None:
