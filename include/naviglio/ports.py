@@ -282,7 +282,8 @@ class Staging:
     rows: int
     whole: bool  # all rows of the lake table, or changes with `_op`
     has_beyond: bool  # some row holds values beyond their carrier
-    beside: bool = False  # holds the target's own types and can take its place
+    beside: bool = False  # its rows are in a table that can take the target's place, or give them
+    rebuild: bool = False  # indexes of the target are off while it is merged, then built again
 
 
 class TargetTransaction(Protocol):
@@ -375,7 +376,7 @@ class Swapping(Protocol):
     """A target whose tables can be filled beside their place, and take it in the transaction.
 
     `TargetTransaction.merge` does so with such a staging, or merges it where the table has come to
-    hold what a swap would lose.
+    hold what a swap would lose, or readers keep it.
     """
 
     def rows_of(self, target: TableName) -> int | None:
@@ -393,9 +394,21 @@ class Swapping(Protocol):
         schema: TableSchema,
         batches: Iterator[pa.RecordBatch],
     ) -> Staging:
-        """Fill a table that can become the target with all rows.
+        """Fill a table that can become the target, or give it its rows, with all rows.
 
-        Raises SwapRefusedError for rows that it can't take as they come; a merge takes them, or
-        tells which row is wrong.
+        Raises SwapRefusedError for rows that it can't take as they come, or returns a staging that
+        is not `beside`: a merge takes them, or tells which row is wrong.
         """
+        ...
+
+
+@runtime_checkable
+class Rebuilding(Protocol):
+    """A target that can turn indexes off for a merge and build them again, in its transaction.
+
+    `TargetTransaction.merge` does so for a staging with `rebuild`, where readers let it.
+    """
+
+    def rebuildable(self, target: TableName) -> int:
+        """Return how many indexes of a table can be off meanwhile; none that a check needs."""
         ...

@@ -104,7 +104,8 @@ def _staged(
     batches, whole = _Peeked(feed.batches), bool(feed.why_whole)
     if not whole and not batches.any:
         return feed, None
-    return feed, target.stage(attempt, feed.schema, iter(batches), whole=whole)
+    staging = target.stage(attempt, feed.schema, iter(batches), whole=whole)
+    return feed, replace(staging, rebuild=plan.rebuild)
 
 
 def _all_rows(feed_since: Callable[[LedgerRow | None], Feed | None], why: str) -> Feed:
