@@ -22,6 +22,7 @@ from naviglio.model import (
     TablePosition,
     TableSchema,
     TableSpec,
+    Window,
 )
 from naviglio.ports import Scan, Snapshot
 
@@ -53,6 +54,7 @@ class Reading:
     hash_spec: str
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
+    held: Callable[[Window], int]  # rows of the table's lake table with their event time in it
 
     @property
     def way(self) -> str:
@@ -106,12 +108,14 @@ class Captured:
     """What a way found: the next position and a part, or None where nothing has to land.
 
     `deletes` are the rows that would vanish, `of` those known before: what the guard looks at.
+    `compared`: all that was known was looked for, so that no deletes means that none are gone.
     """
 
     position: TablePosition
     part: Part | None = None
     deletes: int = 0
     of: int = 0
+    compared: bool = False
 
 
 def way_of(spec: TableSpec) -> str:
