@@ -243,9 +243,10 @@ def _attempts(landing: Landing, head: Head) -> list[AttemptStatus]:
 
 def _state(landing: Landing, attempt: Attempt) -> str:
     data = landing.store.read(f"{attempt.folder}/intent.json")
-    if data is None:
+    try:
+        intent = msgspec.json.decode(data or b"", type=_Intent)
+    except msgspec.DecodeError:  # nobody who writes there has made such a file
         return "dead"
-    intent = msgspec.json.decode(data, type=_Intent)
     if intent.host != socket.gethostname():
         return "elsewhere"
     try:

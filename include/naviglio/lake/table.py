@@ -248,7 +248,7 @@ class LakeTable:
             return DeltaTable(self.uri, version=version)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             raise StorageError(
                 f"the log of lake table {self.uri} can't be read ({_reason(error)}). Restore the "
                 "folder, or run `naviglio rebuild` for the table."
