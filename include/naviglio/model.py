@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -10,7 +11,8 @@ BEYOND = "_beyond"  # JSON text {column: source literal} of the values their car
 OP = "_op"  # in stream parts and feeds: what happened to the key
 UPSERT, DELETE = "upsert", "delete"
 KEY_HASH, ROW_HASH = "_key_hash", "_row_hash"  # int64, computed by the source's database
-RESERVED = (BEYOND, OP, KEY_HASH, ROW_HASH)
+_OF_DELTA = ("_change_type", "_commit_version", "_commit_timestamp")  # what its feed adds to rows
+RESERVED = (BEYOND, OP, KEY_HASH, ROW_HASH, *_OF_DELTA)
 
 Kind = Literal[
     "int16", "int32", "int64", "bool", "float32", "float64", "decimal", "number", "text", "date",
@@ -65,6 +67,11 @@ class TableSchema:
     def column(self, name: str) -> Column:
         """Return the column `name`; KeyError when there is none."""
         return {column.name: column for column in self.columns}[name]
+
+
+def reserved(names: Iterable[str]) -> list[str]:
+    """Return those names that are Naviglio's or Delta's own, which knows no case of letters."""
+    return sorted(name for name in names if name.lower() in RESERVED)
 
 
 # --- what a pipeline says -----------------------------------------------------------------------
@@ -413,6 +420,7 @@ class LedgerRow:
     login: str = ""  # who loaded it, as the server itself says: the session's login,
     principal: str = ""  # and as whom it merged
     ranges: str = ""  # JSON of the key ranges that hold a newer version already; empty: none
+    batch_attempt: str = ""  # that landed the batch: tells it from a twin landing's of its number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,9 +165,13 @@ def test_rows_without_a_time_are_read_each_time(line: Line) -> None:
 
 def test_rows_without_a_time_are_left_out(line: Line) -> None:
     """With `nulls: ignore` they don't arrive until they have one."""
-    line.declare(t="{capture: {where: modified_at}, deletes: none, nulls: ignore}")
-    line.source(TABLE, "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', now())")
+    line.declare(t="{capture: {where: modified_at}, deletes: none, nulls: ignore, event_time: at}")
+    line.source(
+        TABLE, "ALTER TABLE t ADD at timestamptz DEFAULT '2013-01-05'",
+        "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', now())",
+    )  # fmt: skip
     line.run()
+    line.partitions("2013-01-05")  # nor by a window
     assert line.agrees(where="modified_at IS NOT NULL")
     assert all(verdict.ok for verdict in line.reconcile())
     line.source("UPDATE t SET modified_at = now() WHERE id = 1")

@@ -23,6 +23,7 @@ from naviglio.model import (
     TablePosition,
     TableSchema,
     TableSpec,
+    Window,
 )
 from naviglio.ports import Scan, Snapshot
 
@@ -54,6 +55,7 @@ class Reading:
     hash_spec: str
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
+    held: Callable[[Window], int]  # rows of the table's lake table with their event time in it
 
     @property
     def way(self) -> str:
@@ -120,12 +122,14 @@ class Captured:
     """What a way found: the next position and a part, or None where nothing has to land.
 
     `deletes` are the rows that would vanish, `of` those known before: what the guard looks at.
+    `compared`: all that was known was looked for, so that no deletes means that none are gone.
     """
 
     position: TablePosition
     part: Part | None = None
     deletes: int = 0
     of: int = 0
+    compared: bool = False
 
 
 def need_one_moment(snapshot: Snapshot, of: object, what: str) -> None:

@@ -75,15 +75,16 @@ def _whole(reading: Reading, why: str) -> Captured:
         )
     if reading.snapshot.torn and reading.last is None:
         return begin(reading, reading.bound, why)
-    return snapshot(reading, why)
+    return replace(snapshot(reading, why), compared=True)
 
 
 def _changes(reading: Reading, last: TablePosition) -> Captured:
     if last.stream is None:
-        return diff(reading, last, last.hashes) if last.hashes else Captured(position=last)
+        captured = diff(reading, last, last.hashes) if last.hashes else Captured(position=last)
+        return replace(captured, compared=True)
     captured = stream(reading, last, last.stream)
     if last.hashes and due(reading, last.hashes):
-        return sweep(reading, captured, last.hashes)
+        return replace(sweep(reading, captured, last.hashes), compared=True)
     return captured
 
 
@@ -95,7 +96,8 @@ def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Windo
     wanted = gaps(final, last.coverage)
     if wish.verify or changed.added:
         wanted += changed_windows(reading)
-    return read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
+    captured = read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
+    return replace(captured, compared=wish.verify)
 
 
 def why_whole(reading: Reading, changed: Drift) -> str:

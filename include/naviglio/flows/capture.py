@@ -179,14 +179,16 @@ def _capture_table(
         found = "; ".join(drift.other)
         text = f"its schema drifted: {found}"
         _hold(site, landing, _question(group, table, head, "drift", text, found))
+    elif not drift.other:
+        landing.withdraw(head.number, table.name, "drift")
     final = final_windows(table, ZoneInfo(site.pipeline.time_zone), moment.fence)
     captured = capture_table(reading, moment.wish, drift, final)
     if suspicious(captured, table.guard):
         gone = str(captured.deletes)
         text = f"{gone} of {captured.of} rows known before are gone"
         _hold(site, landing, _question(group, table, head, "mass delete", text, gone))
-    else:
-        landing.withdraw(head.number, table.name)
+    elif captured.compared:
+        landing.withdraw(head.number, table.name, "mass delete")
     return captured
 
 
@@ -200,6 +202,7 @@ def _reading(
         at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
+        held=lambda window: site.lake(table).held(table.event_time, window),
     )  # fmt: skip
 
 

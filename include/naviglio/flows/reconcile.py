@@ -19,7 +19,6 @@ from naviglio.model import ROW_HASH, Group, HashState, TableName, TableSchema, T
 from naviglio.ports import Scan
 from naviglio.quality.alike import alike
 from naviglio.quality.compare import Comparison, Found, Judge, comparison
-from naviglio.storage.engine import quoted
 
 _TRIES = 3
 
@@ -138,11 +137,7 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
         files = [reading.locate(file.path) for file in last.hashes.files]
         files += reading.landed_since(last.hashes.batch)
-        gone = "false"
-        if files:
-            sides.hashes_landed(files)
-            gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
-        verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {newer} END"
+        verdict = f"CASE WHEN class = 'extra' THEN {sides.landed(files)} ELSE {newer} END"
         return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
@@ -163,23 +158,9 @@ def _newer(reading: Reading, point: int) -> str:
 def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:
     """A row is in flight when its hash is not the one that the last capture landed."""
     files = [reading.locate(file.path) for file in state.files]
-    if not files:
-        return Judge(column=ROW_HASH, in_flight="true")
-    sides.hashes_landed(files)
-    same = _same_key(reading)
-    return Judge(
-        column=ROW_HASH,
-        in_flight=(
-            "CASE WHEN class = 'extra' "
-            f"THEN EXISTS (SELECT 1 FROM landed l WHERE {same}) "
-            f"ELSE NOT EXISTS (SELECT 1 FROM landed l WHERE {same} "
-            f"AND l.{ROW_HASH} = differences.expected) END"
-        ),
-    )
-
-
-def _same_key(reading: Reading) -> str:
-    return " AND ".join(f"l.{k} = differences.{k}" for k in map(quoted, reading.schema.key))
+    key, row = sides.landed(files), sides.landed(files, alike=True)
+    verdict = f"CASE WHEN class = 'extra' THEN {key} ELSE NOT {row} END"
+    return Judge(column=ROW_HASH, in_flight=verdict)
 
 
 def _outside(windows: list[Window]) -> str:

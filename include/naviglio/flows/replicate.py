@@ -86,7 +86,8 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
     """Load everything after each target's own ledger row."""
     done = {}
     for table in group.tables:
-        row = catch_up(site.target_of(table), site.pipeline.name, table, _feed_of(site, table))
+        feed_since = _feed_of(site, group, table)
+        row = catch_up(site.target_of(table), site.pipeline.name, table, feed_since)
         if row is not None:
             done[table.name] = row
             log.info(
@@ -97,14 +98,18 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
     return done
 
 
-def _feed_of(site: Site, table: TableSpec) -> Callable[[LedgerRow | None], Feed | None]:
+def _feed_of(
+    site: Site, group: Group, table: TableSpec
+) -> Callable[[LedgerRow | None], Feed | None]:
     """Return the lake table's feed, whose rows are told of as they are loaded."""
 
     def feed(since: LedgerRow | None) -> Feed | None:
         found = site.lake(table).feed(since)
         if found is None:
             return None
-        return replace(found, batches=site.heard("load", table.name, found.batches))
+        rows = site.heard("load", table.name, found.batches)
+        landed_by = site.landing(group).batch(found.batch).attempt
+        return replace(found, batches=rows, batch_attempt=landed_by)
 
     return feed
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,12 +19,12 @@ from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows
 from naviglio.flows.site import Site
 from naviglio.flows.transform import unseen
+from naviglio.landing.attempt import Attempt
 from naviglio.landing.landing import Head, Landing
 from naviglio.model import (
     Fence,
     Group,
     LedgerRow,
-    Manifest,
     Question,
     TablePosition,
     TableSchema,
@@ -243,34 +242,21 @@ def _behind(reached: datetime | str | None) -> float | None:
 
 
 def _attempts(landing: Landing, head: Head) -> list[AttemptStatus]:
-    """Find attempts that are no batch: each taken number has one folder that is its batch's own."""
-    folders = [(int(name[:10]), name[11:]) for name in landing.store.names("data")]
-    crowded = {number for number, count in Counter(n for n, _ in folders).items() if count > 1}
-    batches = {
-        manifest.number: manifest.attempt
-        for first in sorted(crowded)
-        if first <= head.number
-        for manifest in _one(landing, first)
-    }
     return [
         AttemptStatus(
-            group=landing.group, attempt=attempt, number=number,
-            state="dead" if number <= head.number else _state(landing, number, attempt),
+            group=landing.group, attempt=one.id, number=one.number,
+            state="dead" if one.number <= head.number else _state(landing, one),
         )
-        for number, attempt in folders
-        if (number > head.number or number in crowded) and batches.get(number) != attempt
+        for one in landing.unlanded(head.number)
     ]  # fmt: skip
 
 
-def _one(landing: Landing, number: int) -> Iterable[Manifest]:
-    return (manifest for manifest in [next(landing.after(number - 1), None)] if manifest)
-
-
-def _state(landing: Landing, number: int, attempt: str) -> str:
-    data = landing.store.read(f"data/{number:010d}-{attempt}/intent.json")
-    if data is None:
+def _state(landing: Landing, attempt: Attempt) -> str:
+    data = landing.store.read(f"{attempt.folder}/intent.json")
+    try:
+        intent = msgspec.json.decode(data or b"", type=_Intent)
+    except msgspec.DecodeError:  # nobody who writes there has made such a file
         return "dead"
-    intent = msgspec.json.decode(data, type=_Intent)
     if intent.host != socket.gethostname():
         return "elsewhere"
     try:

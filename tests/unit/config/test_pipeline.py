@@ -305,6 +305,7 @@ WRONG = {
         "6: groups.h[0]: table 'planes' is in group 'g' already",
     ),
     "table twice in a group": (DIFF + "groups: {g: [planes, planes]}\n", "stands there twice"),
+    "number in a group": (DIFF + "groups: {g: [5]}\n", "4: groups.g[0]: must be text, not 5"),
     "empty group": (DIFF + "groups: {g: []}\n", "4: groups.g: must not be empty"),
     "group of a text": (DIFF + "groups: {g: planes}\n", "4: groups.g: must be a list"),
     "group named like another table": (

@@ -26,7 +26,7 @@ _TYPES = {
 }  # fmt: skip
 _AUDIT = {"login": "ORIGINAL_LOGIN()", "principal": "USER_NAME()"}  # the server says who it was
 _BOUND = [name for name in _NAMES if name not in _AUDIT]
-_LATER = (*_AUDIT, "ranges")  # columns that a ledger of an earlier version lacks
+_LATER = (*_AUDIT, "ranges", "batch_attempt")  # columns that a ledger of an earlier version lacks
 SELECT = f"SELECT {columns(_NAMES)} FROM {LEDGER}"
 SELECT_EARLIER = f"SELECT {columns(n for n in _NAMES if n not in _LATER)} FROM {LEDGER}"
 SELECT_ONE = f"{SELECT} WITH (UPDLOCK) WHERE [target] = ?"

@@ -50,7 +50,7 @@ class PostgresSource:
         oid = self._oid(table)
         columns = [CatalogueColumn(**row) for row in self._rows(catalogue.columns(oid))]
         indexes = [catalogue.unique_index(row) for row in self._rows(catalogue.keys(oid))]
-        return catalogue.with_key(table, columns, key, indexes)
+        return catalogue.schema_with_key(table, columns, key, indexes)
 
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
