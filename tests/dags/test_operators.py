@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import cast
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from airflow.sdk import Context
+from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from naviglio.errors import ConfigError, LostRaceError
@@ -22,6 +24,8 @@ from tests.dags.told import context, path_of
 from tests.integration.lines import Line
 
 STEPS = ("capture", "apply", "load")
+PAGE = (Path(__file__).parents[2] / "docs" / "airflow.md").read_text("utf-8")
+SHOWN = [part.partition("```")[0] for part in PAGE.split("```python\n")[1:]]
 
 
 def run(line: Line, told: Context) -> dict[str, dict[str, int] | None]:
@@ -105,6 +109,25 @@ def test_operators_work_by_hand(line: Line) -> None:
         NaviglioOperator.execute(prove, context())
     keep = MaintainOperator(task_id="keep", pipeline=str(path_of(line)))
     assert NaviglioOperator.execute(keep, context()) == {"compacted": 0}
+
+
+def test_the_documented_dag_runs(line: Line) -> None:
+    """The hand-written DAG of docs/airflow.md carries, proves and keeps a pipeline's tables."""
+    [shown] = [part for part in SHOWN if "flights_nightly" in part]
+    path = "/srv/naviglio/include/pipelines/flights.yaml"
+    assert path in shown
+    made: dict[str, Any] = {}
+    exec(shown.replace(path, str(path_of(line))), made)  # noqa: S102 - it is our own page
+    tasks = cast("DAG", made["keep"].dag).task_dict
+    order = TopologicalSorter({name: task.upstream_task_ids for name, task in tasks.items()})
+    found = {
+        name: NaviglioOperator.execute(cast("NaviglioOperator", tasks[name]), context("scheduled"))
+        for name in order.static_order()
+    }
+    assert list(found) == ["capture", "apply", "load", "prove", "keep"]
+    assert (found["capture"]["upserts"], found["prove"]) == (5, {"comparisons": 4})
+    assert line.agrees("t")
+    assert line.agrees("r")
 
 
 def test_a_lane_goes_on_after_a_group_that_fails(line: Line) -> None:
