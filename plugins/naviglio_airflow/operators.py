@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from abc import abstractmethod
 from collections import Counter
@@ -56,6 +57,15 @@ class NaviglioOperator(BaseOperator):
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.groups = list(groups)
+        self._at_work = False
+
+    def on_kill(self) -> None:
+        """Leave the step where it is: its transactions are rolled back, its files removed.
+
+        Airflow calls this between two instructions of the step, or after a timeout has ended it.
+        """
+        if self._at_work:
+            sys.exit("The task was ended; what it had not committed is taken back.")
 
     def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
         """Do what comes after all groups went well; nothing by default."""
@@ -74,13 +84,21 @@ class NaviglioOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, int]:
         """Do the step for every group that takes part in the run; return counts."""
         asked = asked_of(context, self.get_dag())
-        with told_to_airflow(), site_of(self.pipeline) as site:
+        with self._working(), told_to_airflow(), site_of(self.pipeline) as site:
             groups = [group for group in self._groups(site.pipeline) if asked.takes(group)]
             if not groups:
                 raise AirflowSkipException("No table of this task takes part in this run.")
             counts = for_each(groups, lambda group: self.step(site, group, asked))
             self.done(site, groups, context)
         return counts
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        self._at_work = True
+        try:
+            yield
+        finally:
+            self._at_work = False
 
     def _groups(self, pipeline: Pipeline) -> list[Group]:
         if not self.groups:

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from naviglio.errors import ConfigError, LostRaceError
+from naviglio.points import listening
 from naviglio_airflow.dags import dag_of
 from naviglio_airflow.operators import (
     CaptureOperator,
@@ -146,3 +147,34 @@ def test_only_what_trying_again_may_mend_is_retried() -> None:
     assert not isinstance(lost.value, AirflowFailException)
     with pytest.raises(AirflowFailException, match="wrong"), told_to_airflow():
         raise ConfigError("wrong")
+
+
+def test_a_task_that_is_ended_takes_back_what_it_had_begun(line: Line) -> None:
+    """Ended in the middle of a step it leaves no attempt's files and no staging table."""
+    tasks = dag_of(line.pipeline, path_of(line)).task_dict
+    attempts = line.home.landing / line.name / "t" / "data"
+    for step, point in (("capture", "capture: before manifest"), ("load", "load: before commit")):
+        task = cast("NaviglioOperator", tasks[f"t.{step}"])
+        ended = [point]
+
+        def end(name: str, task: NaviglioOperator = task, ended: list[str] = ended) -> None:
+            if name in ended:
+                ended.remove(name)
+                task.on_kill()  # as Airflow does by a signal, at any instruction
+
+        with listening(end), pytest.raises(SystemExit, match="was ended"):
+            NaviglioOperator.execute(task, context())
+        task.on_kill()  # nothing is at work any more
+        if step == "capture":
+            assert list(attempts.glob("*")) == []
+            run_steps(tasks, "t.capture", "t.apply")
+    assert line.target("SELECT FROM pg_tables WHERE schemaname = 'naviglio' AND tablename ~ '^s_'"
+                       ) == []  # fmt: skip
+    run(line, context())
+    assert line.agrees("t")
+
+
+def run_steps(tasks: dict[str, Any], *names: str) -> None:
+    """Execute some tasks in order."""
+    for name in names:
+        NaviglioOperator.execute(cast("NaviglioOperator", tasks[name]), context())
