@@ -121,6 +121,11 @@ class TableSpec:
     run_as: str = ""  # the target's principal that merges; empty: the connection's login
     visibility: Visibility = "at_once"
 
+    @property
+    def has_partitions(self) -> bool:
+        """Whether the rows of a partition can be read again: a comparison reads all or nothing."""
+        return bool(self.event_time) and self.way != "diff"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Group:

@@ -70,7 +70,7 @@ def commands(group: Any = None, prefix: str = "") -> dict[str, Any]:
     group = group or typer.main.get_command(app)
     for name, command in group.commands.items():
         inner = getattr(command, "commands", None)
-        found |= commands(command, f"{name} ") if inner else {prefix + name: command}
+        found |= commands(command, f"{prefix}{name} ") if inner else {prefix + name: command}
     return found
 
 

@@ -142,12 +142,13 @@ def _capture_once(site: Site, group: Group, wish: Wish) -> Manifest | None:
         captured = {
             table.name: _capture_table(site, group, table, moment, schemas[table.name])
             for table in group.tables
-            if not wish.windows or (table.event_time and table.way != "diff")
+            if not wish.windows or table.has_partitions
         }
         reach("capture: after files")
         before = _positions(head)
         if not _lands(before, captured):
             attempt.abandon()
+            log.info("captured %s: nothing new since batch %d", group.name, head.number)
             return None
         manifest = Manifest(
             group=group.name, number=attempt.number, attempt=attempt.id, landing=identity,

@@ -7,7 +7,8 @@ database is published again. At least once, therefore; a consumer asks the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -22,6 +23,9 @@ from naviglio.lake.table import LakeTable, Seen
 from naviglio.model import Group, Manifest, TablePosition, TableSpec
 from naviglio.partitions import key_of, window_of
 from naviglio.transform.days import days_of, times_from
+
+log = logging.getLogger("naviglio.publish")
+_MOST_TOLD = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,40 @@ class _Last:
 
     seen: Seen
     until: datetime | None
+
+
+def publications(
+    site: Site,
+    tables: Iterable[tuple[Group, TableSpec]],
+    at: Mapping[str, Seen],
+    last: Callable[[str], Mapping[str, Any] | None],
+) -> dict[str, Publication]:
+    """Return what of each table is to be published, by name; `last` gives a table's last event."""
+    found = {}
+    for group, table in tables:
+        if table.name in at:
+            one = publication(site, group, table, at[table.name], last(table.name))
+            if one is not None:
+                found[table.name] = one
+                log.info("publishing %s: %s", table.name, _few(one.keys))
+    return found
+
+
+def applied_at(site: Site, tables: Iterable[TableSpec]) -> dict[str, Seen]:
+    """Return up to where each lake table is, by name; without those not there yet."""
+    found = {table.name: site.lake(table).seen() for table in tables}
+    return {name: seen for name, seen in found.items() if seen is not None}
+
+
+def loaded_at(site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
+    """Return up to where each target is, as the ledger says; without those not there yet."""
+    ledger = site.target.ledger() if tables else {}
+    rows = {table.name: ledger.get(str(table.target)) for table in tables}
+    return {
+        name: Seen(lake_table=row.lake_table, version=row.version, batch=row.batch)
+        for name, row in rows.items()
+        if row is not None
+    }
 
 
 def publication(
@@ -72,6 +110,10 @@ def publication(
         "until": until.isoformat() if until else "", "late_before": late_before,
     }  # fmt: skip
     return Publication(keys=tuple(keys), extra=extra)
+
+
+def _few(keys: Sequence[str]) -> str:
+    return ", ".join(keys) if len(keys) <= _MOST_TOLD else f"{keys[0]} .. {keys[-1]} ({len(keys)})"
 
 
 def _last(extra: Mapping[str, Any] | None) -> _Last | None:

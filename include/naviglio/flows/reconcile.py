@@ -41,6 +41,16 @@ class Verdict:
         """Whether nothing is missing, extra or changed."""
         return not (self.missing.count or self.extra.count or self.changed.count)
 
+    def told(self) -> str:
+        """Return what differs, in a line."""
+        found = {"missing": self.missing, "extra": self.extra, "changed": self.changed}
+        told = (
+            f"{rows.count} {name} ({', '.join(rows.keys)})"
+            for name, rows in found.items()
+            if rows.count
+        )
+        return f"{self.table} against {self.against}: {', '.join(told)}"
+
 
 def reconcile(site: Site, group: Group) -> list[Verdict]:
     """Compare source with lake, and lake with target, for every table of the group.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -79,7 +79,19 @@ def catch_up_lake(site: Site, group: Group) -> dict[str, list[Applied]]:
             for manifest in landing.after(lake.number())
         ]
         done[table.name] = [found for found in applied if found is not None]
+        _tell_applied(group, table, done[table.name])
     return done
+
+
+def _tell_applied(group: Group, table: TableSpec, applied: Sequence[Applied]) -> None:
+    if not applied:
+        log.info("applied %s.%s: nothing new", group.name, table.name)
+        return
+    log.info(
+        "applied %s.%s: up to batch %d, %d rows, lake version %d",
+        group.name, table.name, applied[-1].batch, sum(found.rows for found in applied),
+        applied[-1].version,
+    )  # fmt: skip
 
 
 def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
@@ -95,6 +107,8 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
                 row.target, row.version, row.inserted, row.updated, row.deleted, row.unchanged,
                 f" (whole: {row.why_whole})" if row.why_whole else "",
             )  # fmt: skip
+        else:
+            log.info("loaded %s: nothing new", table.target)
     return done
 
 
