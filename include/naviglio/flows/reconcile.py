@@ -132,9 +132,9 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
     if spec.way == "diff" and last.hashes is not None:
         return _judge_by_hash(reading, last.hashes, sides)
     if spec.way == "stream" and last.stream is not None:
-        newer = f"coalesce({newer(reading.schema, spec, last.stream)}, true)"
+        moved = f"coalesce({newer(reading.schema, spec, last.stream)}, true)"
         if last.hashes is None:
-            return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
+            return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {moved}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
         files = [reading.locate(file.path) for file in last.hashes.files]
         files += reading.landed_since(last.hashes.batch)
@@ -142,7 +142,7 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         if files:
             sides.hashes_landed(files)
             gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
-        verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {newer} END"
+        verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {moved} END"
         return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
