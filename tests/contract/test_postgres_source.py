@@ -26,7 +26,7 @@ from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
 from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, SourceError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
-from naviglio.ports import Buckets, Keys, Scan, Since, Source
+from naviglio.ports import LOWEST, Buckets, Counting, Keys, Scan, Since, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -723,6 +723,18 @@ def test_a_role_that_can_not_see_others_has_no_fence(
     finally:
         admin.execute(b"GRANT pg_read_all_stats TO naviglio_source")
     assert source.fence(1.0, None).point is not None
+
+
+def test_a_table_without_rows_has_no_highest_number(source: Source, made: Made) -> None:
+    """Whatever comes is above; the lowest number of all can be asked for."""
+    name = made.table("n int PRIMARY KEY, small smallint")
+    scan = scan_of(source, name)
+    assert isinstance(source, Counting)
+    assert source.above(name, scan.schema.column("small")) == LOWEST
+    made.execute(f"INSERT INTO {table(name)} VALUES (1, -5)")
+    assert source.above(name, scan.schema.column("small")) == -4
+    since = Since(column="small", low=LOWEST, high=-4)
+    assert [row["n"] for row in read(source, replace(scan, where=since))] == [1]
 
 
 def test_a_long_transaction_loses_no_row(cluster: Cluster, source: Source, made: Made) -> None:

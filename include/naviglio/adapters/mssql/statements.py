@@ -217,7 +217,8 @@ def _moment(column: Column, ticks: int) -> str:
     """
     kind = Spelled.of(column.source_type)
     if kind.name == "datetime":
-        seconds, thirds = divmod(-(-ticks * 3 // 100_000), 300)  # of which a datetime holds whole
+        # Of 300ths of a second; one that is no whole tick is the nearest tick to the server.
+        seconds, thirds = divmod(-(-(ticks * 3 - 1) // 100_000), 300)
         if seconds * _TICKS >= _FIRST_DATETIME and (seconds + 1) * _TICKS <= _LAST:
             moment = _EPOCH + timedelta(seconds=seconds)
             return cast(f"{moment.isoformat()}.{(thirds * 10 + 1) // 3:03}", "datetime")
