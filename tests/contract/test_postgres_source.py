@@ -17,10 +17,12 @@ import pyarrow as pa
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from naviglio.adapters.postgres import snapshot
 from naviglio.adapters.postgres.conditions import texts
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.hashing import mixed, raw_row_hash
 from naviglio.adapters.postgres.session import pin
+from naviglio.adapters.postgres.snapshot import open_snapshot
 from naviglio.adapters.postgres.source import PostgresSource, open_source
 from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
@@ -339,6 +341,37 @@ def test_types_without_a_faithful_carrier_are_refused(
     name = made.table(f"n int PRIMARY KEY, odd {declared}")
     with pytest.raises(ConfigError, match=r"'odd' of type .*view"):
         source.describe(name, ())
+
+
+def test_a_server_that_lacks_what_the_fence_saw_is_not_read(
+    source: Source, cluster: Cluster
+) -> None:
+    """One address of several servers: fence at the primary, snapshot on a standby that lags."""
+    source.fence(0.0, None)
+    with source.snapshot():
+        pass  # the same server is never behind itself
+    ahead = 2**62
+    with (
+        pytest.raises(RetryableError, match=rf"before {ahead}.*several servers"),
+        open_snapshot(cluster.urls()["operations"], ahead),
+    ):
+        pass
+
+
+def test_the_place_is_read_with_the_snapshot(
+    source: Source, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What commits after the place was read is not in the snapshot: none seems newer than it is."""
+    name = made.table("n int PRIMARY KEY")
+
+    def late(*, local: bool) -> str:
+        made.owner.execute(f"INSERT INTO {table(name)} VALUES (1)".encode())
+        return pin(local=local)
+
+    scan = scan_of(source, name)
+    monkeypatch.setattr(snapshot, "pin", late)
+    with source.snapshot() as opened:
+        assert opened.count(scan) == 0
 
 
 @pytest.mark.parametrize("name", ["_op", "_OP", "_Beyond", "_change_type", "_Commit_Version"])

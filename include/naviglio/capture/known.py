@@ -16,7 +16,7 @@ import pyarrow as pa
 from naviglio.capture.reading import hash_schema
 from naviglio.model import KEY_HASH, ROW_HASH, TableSchema
 from naviglio.ports import Digest
-from naviglio.storage.engine import local_engine, quoted
+from naviglio.storage.engine import local_engine, quoted, streamed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -59,14 +59,13 @@ class Known:
     def take(self, buckets: Sequence[int], rows: Iterable[pa.RecordBatch]) -> None:
         """Take the source's rows (key and hashes) of these buckets to compare with."""
         self._connection.register("numbers", pa.table({"bucket": pa.array(buckets, pa.int64())}))
-        self._connection.register("read", pa.RecordBatchReader.from_batches(self._schema, rows))
         self._connection.execute("CREATE TABLE differing AS SELECT bucket FROM numbers")
-        for name, origin in (("fresh", "read"), ("stale", "known")):
-            self._connection.execute(
-                f"CREATE TABLE {name} AS SELECT {self._columns} FROM {origin} "
-                f"WHERE {KEY_HASH} & {self._mask} IN (SELECT bucket FROM differing)"
-            )
-        self._connection.unregister("read")
+        with streamed(self._connection, "read", rows, self._schema):
+            for name, origin in (("fresh", "read"), ("stale", "known")):
+                self._connection.execute(
+                    f"CREATE TABLE {name} AS SELECT {self._columns} FROM {origin} "
+                    f"WHERE {KEY_HASH} & {self._mask} IN (SELECT bucket FROM differing)"
+                )
 
     def gone(self) -> pa.Table:
         """Return the keys that the source no longer has."""

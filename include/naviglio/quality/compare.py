@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from naviglio.carriers import arrow_schema
 from naviglio.model import ROW_HASH, TableSchema
-from naviglio.storage.engine import local_engine, quoted
+from naviglio.storage.engine import local_engine, quoted, streamed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -52,16 +53,14 @@ class Comparison:
 
     def load(self, side: str, batches: Iterable[pa.RecordBatch], judge: Judge) -> None:
         """Load a side (`expected` or `actual`): its keys, a hash of each row, the judge's value."""
-        schema = arrow_schema(self._schema)
-        reader = _reader(batches, schema, judge.column)
-        self._engine.register("incoming", reader)
-        value = quoted(judge.column) if judge.column in reader.schema.names else "NULL"
-        content = ", ".join(_exact(field) for field in schema)
-        self._engine.execute(
-            f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
-            f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
-        )
-        self._engine.unregister("incoming")
+        schema, fitted = _fitted(batches, arrow_schema(self._schema), judge.column)
+        value = quoted(judge.column) if judge.column in schema.names else "NULL"
+        content = ", ".join(_exact(field) for field in arrow_schema(self._schema))
+        with streamed(self._engine, "incoming", fitted, schema):
+            self._engine.execute(
+                f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
+                f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
+            )
         [(self.rows,)] = self._engine.execute(f"SELECT count(*) FROM {side}").fetchall()
 
     def differ(self, judge: Judge) -> None:
@@ -117,22 +116,17 @@ def comparison(schema: TableSchema) -> Iterator[Comparison]:
         yield Comparison(engine, schema)
 
 
-def _reader(
+def _fitted(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, extra: str
-) -> pa.RecordBatchReader:
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return batches in the columns of `schema` and `extra`, which some sides have, and these."""
     stream = iter(batches)
     first = next(stream, None)
     wanted = schema
     if first is not None and extra in first.schema.names and extra not in schema.names:
         wanted = schema.append(first.schema.field(extra))
-
-    def fitted() -> Iterator[pa.RecordBatch]:
-        if first is not None:
-            yield first.select(wanted.names).cast(wanted)
-        for batch in stream:
-            yield batch.select(wanted.names).cast(wanted)
-
-    return pa.RecordBatchReader.from_batches(wanted, fitted())
+    whole = chain([first] if first is not None else [], stream)
+    return wanted, (batch.select(wanted.names).cast(wanted) for batch in whole)
 
 
 def _exact(field: pa.Field) -> str:

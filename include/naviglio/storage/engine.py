@@ -38,6 +38,34 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
                 ) from error
 
 
+@contextmanager
+def streamed(
+    engine: duckdb.DuckDBPyConnection, name: str, batches: Iterable[pa.RecordBatch], of: pa.Schema
+) -> Iterator[None]:
+    """Name the rows of a stream, for one reading of them.
+
+    An error of the stream is raised as it was: the engine would wrap it, and tell its traceback.
+    """
+    failed: list[BaseException] = []
+
+    def told() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    engine.register(name, pa.RecordBatchReader.from_batches(of, told()))
+    try:
+        yield
+    except duckdb.Error:
+        if failed:
+            raise failed[0] from None
+        raise
+    finally:
+        engine.unregister(name)
+
+
 def view_files(
     engine: duckdb.DuckDBPyConnection, name: str, files: Iterable[str], schema: pa.Schema
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from naviglio.errors import RetryableError
 from naviglio.model import BEYOND, ROW_HASH, Column, TableSchema
 from naviglio.quality.compare import Judge, comparison
 
@@ -22,7 +24,7 @@ def batches(key: str, rows: dict[int, str]) -> list[pa.RecordBatch]:
         BEYOND: pa.nulls(len(rows), pa.string()),
         ROW_HASH: pa.array(map(len, rows.values()), pa.int64()),
     })  # fmt: skip
-    return table.to_batches()
+    return list(table.to_batches())
 
 
 def schema(key: str) -> TableSchema:
@@ -58,3 +60,17 @@ def test_nothing_landed_means_nothing_in_flight() -> None:
     """A key that stands in no landed file never landed."""
     with comparison(schema("id")) as sides:
         assert sides.landed([]) == "false"
+
+
+def test_an_error_of_a_side_is_raised_as_it_was() -> None:
+    """A server that goes away while it is read is still worth trying again."""
+
+    def side() -> Iterator[pa.RecordBatch]:
+        yield from batches("id", {1: "one"})
+        raise RetryableError("gone")
+
+    with (
+        comparison(schema("id")) as sides,
+        pytest.raises(RetryableError, match=r"\Agone\Z"),
+    ):
+        sides.load("expected", side(), Judge())

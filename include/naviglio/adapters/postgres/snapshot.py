@@ -14,11 +14,18 @@ from naviglio.adapters.postgres import catalogue, statements
 from naviglio.adapters.postgres.ahead import ahead
 from naviglio.adapters.postgres.conditions import split
 from naviglio.adapters.postgres.decoding import Decoder
-from naviglio.adapters.postgres.places import HERE, check_follows, place_from, witness_now
+from naviglio.adapters.postgres.places import (
+    HERE,
+    check_follows,
+    check_reached,
+    place_from,
+    witness_now,
+)
 from naviglio.adapters.postgres.session import (
     SNAPSHOT_NAME,
     conninfo,
     pin,
+    pins_of_texts,
     place_of,
     translated_adbc,
 )
@@ -32,14 +39,18 @@ _LOCKABLE = ("r", "p")
 
 
 @contextmanager
-def open_snapshot(url: str) -> Iterator[PostgresSnapshot]:
-    """Open a connection of its own and take the snapshot now."""
+def open_snapshot(url: str, fenced_at: int = 0) -> Iterator[PostgresSnapshot]:
+    """Open a connection of its own and take the snapshot now.
+
+    `fenced_at` is the position in the log where the fence was read. Raises RetryableError where the
+    connection leads to a server that is not there yet: its rows would be missed for ever.
+    """
     where = place_of(url)
     with translated_adbc(where):
         connection = adbc.connect(conninfo(url, SNAPSHOT_NAME))
     snapshot: PostgresSnapshot | None = None
     try:
-        snapshot = PostgresSnapshot(connection, where)
+        snapshot = PostgresSnapshot(connection, where, fenced_at)
         yield snapshot
     finally:
         with translated_adbc(where):
@@ -57,15 +68,19 @@ class PostgresSnapshot:
 
     torn = ""
 
-    def __init__(self, connection: adbc.Connection, where: str) -> None:
+    def __init__(self, connection: adbc.Connection, where: str, fenced_at: int) -> None:
         self._connection = connection
         self._where = where
         self._left_early = False
         self._reading: Generator[pa.RecordBatch, None, None] | None = None
         self._checked: set[tuple[TableName, TableSchema]] = set()
         self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        for statement in pins_of_texts():
+            self._execute(statement)
+        [here] = self._rows(HERE)  # takes the snapshot
+        check_reached(fenced_at, here["reached"], where)
+        self._place = place_from(here)
         self._rows(pin(local=True))
-        self._place = place_from(self._rows(HERE)[0])
 
     def place(self, since: Place | None) -> Place:
         """Return where this moment stands; IdentityError unless it follows `since`."""

@@ -13,6 +13,7 @@ from naviglio.adapters.postgres import catalogue
 from naviglio.adapters.postgres.errors import translated
 from naviglio.adapters.postgres.fence import read_fence
 from naviglio.adapters.postgres.hashing import HASH_SPEC
+from naviglio.adapters.postgres.places import REACHED
 from naviglio.adapters.postgres.session import conninfo, pin, place_of
 from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot
 from naviglio.adapters.postgres.statements import highest
@@ -39,6 +40,7 @@ class PostgresSource:
         self._url = url
         self._where = place_of(url)
         self._connection: psycopg.Connection[Row] | None = None
+        self._fenced_at = 0  # position in the log
 
     @property
     def traits(self) -> SourceTraits:
@@ -55,7 +57,9 @@ class PostgresSource:
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
         with translated(self._where, SourceError):
-            return read_fence(self._connected(), margin_s, safety_lag_s)
+            fence = read_fence(self._connected(), margin_s, safety_lag_s)
+        self._fenced_at = int(self._rows(f"SELECT {REACHED} AS reached")[0]["reached"])
+        return fence
 
     def above(self, name: TableName, column: Column) -> int:
         """Return the integer above all that are committed in the column."""
@@ -63,8 +67,8 @@ class PostgresSource:
         return LOWEST if found["highest"] is None else int(found["highest"]) + 1
 
     def snapshot(self) -> AbstractContextManager[PostgresSnapshot]:
-        """Open one snapshot-consistent, read-only moment."""
-        return open_snapshot(self._url)
+        """Open one snapshot-consistent, read-only moment, never before the last fence."""
+        return open_snapshot(self._url, self._fenced_at)
 
     def close(self) -> None:
         """Give back the connection; a later question opens another."""
