@@ -34,6 +34,7 @@ from naviglio_airflow.triggers import trigger_of
 from naviglio_airflow.wishes import DAY, TABLES, VERIFY
 
 MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
+_PICTURE = 48  # letters in a line that are seen without scrolling
 _HOW = {
     # After 10, 30, 90, 270, 300 s: a server that restarts is waited for.
     "retries": 5,
@@ -152,18 +153,40 @@ def doc_of(pipeline: Pipeline) -> str:
     )
     return (
         f"{pipeline.description}\n\n"
-        "```text\n"
-        f"{pipeline.source} --capture--> landing --apply--> lake --load--> {pipeline.target}\n"
-        "```\n\n"
+        f"```text\n{picture_of(pipeline)}\n```\n\n"
         "| table | source | captured by | target |\n|---|---|---|---|\n"
         f"{rows}\n\n"
         + textwrap.dedent(
             f"""\
-            A run takes what is new since the last one. A backfill, or a run by hand with a
-            partition key (a day in {pipeline.time_zone}, such as `2013-01-05`), reads that day
-            again; tables captured by `diff` take no part in it.
+            A run takes what is new since the last one. A backfill, or a run by hand that names a
+            day (in {pipeline.time_zone}, such as `2013-01-05`), reads the rows of that day again;
+            tables captured by `diff` take no part in it.
             """
         )
+    )
+
+
+def picture_of(pipeline: Pipeline) -> str:
+    """Return a drawing of the data path, as narrow as Airflow's window for it."""
+    computed = [one.name for one in pipeline.transforms]
+    spark = _listed("  +-- Spark computes: ", computed) if computed else []
+    return "\n".join(
+        [
+            pipeline.source,
+            *_listed("  | capture: ", [group.name for group in pipeline.groups]),
+            "landing",
+            "  | apply",
+            "lake",
+            *spark,
+            "  | load",
+            pipeline.target,
+        ]
+    )
+
+
+def _listed(before: str, names: Sequence[str]) -> list[str]:
+    return textwrap.wrap(
+        before + ", ".join(names), _PICTURE, subsequent_indent="  |   ", break_long_words=False
     )
 
 
