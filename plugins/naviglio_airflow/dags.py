@@ -69,17 +69,21 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
             with TaskGroup(name):
                 file = str(path)
                 tables = [t for g in pipeline.groups if g.name in groups for t in g.tables]
-                capture = CaptureOperator(task_id="capture", pipeline=file, groups=groups)
+                capture = CaptureOperator(
+                    task_id="capture", pipeline=file, groups=groups, pool=runs.pool("capture")
+                )
                 apply = ApplyOperator(
                     task_id="apply",
                     pipeline=file,
                     groups=groups,
+                    pool=runs.pool("apply"),
                     outlets=[lake_asset(pipeline, table) for table in tables],
                 )
                 load = LoadOperator(
                     task_id="load",
                     pipeline=file,
                     groups=groups,
+                    pool=runs.pool("load"),
                     outlets=[target_asset(pipeline, table) for table in tables],
                 )
                 _ = capture >> apply >> load
@@ -125,14 +129,18 @@ def _transforms(pipeline: Pipeline, path: Path) -> BaseOperator:
     tables = [table for one in pipeline.transforms for table in one.group.tables]
     with TaskGroup("transforms"):
         transform = TransformOperator(
-            task_id="transform", pipeline=str(path), trigger_rule="all_done"
+            task_id="transform",
+            pipeline=str(path),
+            trigger_rule="all_done",
+            pool=pipeline.runs.pool("transform"),
         )
         apply = ApplyOperator(
             task_id="apply", pipeline=str(path), groups=names, trigger_rule="all_done",
+            pool=pipeline.runs.pool("apply"),
             outlets=[lake_asset(pipeline, table) for table in tables],
         )  # fmt: skip
         load = LoadOperator(
-            task_id="load", pipeline=str(path), groups=names,
+            task_id="load", pipeline=str(path), groups=names, pool=pipeline.runs.pool("load"),
             outlets=[target_asset(pipeline, table) for table in tables],
         )  # fmt: skip
         # A run is what its last tasks are: a transform that failed must not end in a green one.
