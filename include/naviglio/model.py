@@ -206,8 +206,13 @@ class Runs:
     watch: Watch | None = None
     most_at_once: int = 1
     lanes: int = 4  # tasks a step, where there are too many groups for a task each
+    pools: tuple[tuple[str, str], ...] = ()  # step, Airflow's pool
     owner: str = "naviglio"
     tags: tuple[str, ...] = ()
+
+    def pool(self, step: str) -> str | None:
+        """Return the pool of a step's tasks; None for Airflow's default one."""
+        return dict(self.pools).get(step)
 
 
 @dataclass(frozen=True, kw_only=True)
