@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
 from naviglio.flows.capture import fence_of
 from naviglio.flows.site import Site
-from naviglio.flows.transform import read_program
+from naviglio.flows.touched import read_program
 from naviglio.load.plan import refuse_invisible
 from naviglio.model import Group, LedgerRow, Pipeline, TableSchema, TableSpec, Transform
 from naviglio.ports import Ranging, Scan
