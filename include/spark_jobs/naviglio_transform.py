@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from py4j.protocol import Py4JError
+from pyspark import cloudpickle
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as fn
 
@@ -59,17 +60,34 @@ def run(
     """Return what a program, a file of this `source`, makes of its inputs.
 
     A `.py` file has a function `transform(inputs)` from DataFrames by name to one DataFrame; a
-    `.sql` file is one query over views of these names.
+    `.sql` file is one query over views of these names, which no other program sees.
     """
     if program.endswith(".sql"):
+        return _query(spark, source, inputs)
+    made = _module(program, source).transform(dict(inputs))
+    if not isinstance(made, DataFrame):
+        raise TypeError(f"transform() returned {type(made).__name__}, not a DataFrame")
+    return made
+
+
+def _query(spark: SparkSession, source: str, inputs: Mapping[str, DataFrame]) -> DataFrame:
+    try:
         for name, frame in inputs.items():
             frame.createOrReplaceTempView(name)
         return spark.sql(source.rstrip().rstrip(";"))
-    module = ModuleType(Path(program).stem)
+    finally:
+        for name in inputs:
+            spark.catalog.dropTempView(name)
+
+
+def _module(program: str, source: str) -> ModuleType:
+    """Return a program as a module; executors, which lack its file, get its functions by value."""
+    module = ModuleType(f"naviglio_program_{Path(program).stem}")
     module.__file__ = program
+    sys.modules[module.__name__] = module
+    cloudpickle.register_pickle_by_value(module)
     exec(compile(source, program, "exec"), module.__dict__)  # noqa: S102 - a program is code
-    made: DataFrame = module.transform(dict(inputs))
-    return made
+    return module
 
 
 def tried(spark: SparkSession, one: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tests.integration.lines import Line
 from tests.integration.test_transforms import FULL, carried, flying
 
 __all__ = ["flying"]
-pytestmark = pytest.mark.timeout(300)  # several Sparks start, on a machine that may be busy
+pytestmark = pytest.mark.timeout(600)  # several Sparks start, on a machine that may be busy
 GATED = """
 import os, time
 from pathlib import Path
@@ -65,7 +65,7 @@ spark.submit("killed", "UTC", [told["work"]])
 """
 
 
-def until(found: Callable[[], Any], what: str, within_s: float = 120) -> Any:
+def until(found: Callable[[], Any], what: str, within_s: float = 240) -> Any:
     """Wait for something that isn't nothing."""
     end = time.monotonic() + within_s
     while not (it := found()):
@@ -74,19 +74,29 @@ def until(found: Callable[[], Any], what: str, within_s: float = 120) -> Any:
     return it
 
 
-def started(line: Line, folder: Path, jars: Path) -> subprocess.Popen[bytes]:
-    """Start `naviglio transform` as its user does, in a process of its own."""
+@contextmanager
+def started(line: Line, folder: Path, jars: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start `naviglio transform` as its user does; its Spark, frozen or not, never outlives this."""
     folder.mkdir()
     environ = os.environ | {variable_of(name): url for name, url in line.urls.items()}
     environ |= {
         "NAVIGLIO_HOME": str(line.home.root), "NAVIGLIO_SPARK_JARS": str(jars),
         "NAVIGLIO_PIPELINES": str(line.home.pipelines), "TMPDIR": str(folder),
     }  # fmt: skip
-    with (folder / "said.log").open("wb") as log:
-        return subprocess.Popen(
-            [str(Path(sys.executable).with_name("naviglio")), "transform", line.name, "--json"],
-            env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
+    words = [str(Path(sys.executable).with_name("naviglio")), "transform", line.name, "--json"]
+    with (
+        (folder / "said.log").open("wb") as log,
+        subprocess.Popen(
+            words, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
 
 
 def test_a_frozen_driver_wakes_and_changes_nothing(
@@ -113,7 +123,7 @@ def test_a_frozen_driver_wakes_and_changes_nothing(
         group = os.getpgid(driver)
         os.killpg(group, signal.SIGSTOP)
         (gate / "open").touch()
-        assert other.wait(120) == 0, (tmp_path / "other" / "said.log").read_text()
+        assert other.wait(240) == 0, (tmp_path / "other" / "said.log").read_text()
         assert [batch.number for batch in flying.batches("by_maker")] == [1]
         flying.source(
             "INSERT INTO flights (id, at, tail, miles) VALUES (99, '2013-01-02 04:30Z', 'b', 5)",
@@ -123,7 +133,7 @@ def test_a_frozen_driver_wakes_and_changes_nothing(
         assert report.error is None
         before = flying.traces()
         os.killpg(group, signal.SIGCONT)
-        assert frozen.wait(120) == 0, (tmp_path / "one" / "said.log").read_text()
+        assert frozen.wait(240) == 0, (tmp_path / "one" / "said.log").read_text()
     assert flying.traces() == before
     query = f"SELECT day, maker, flights, miles FROM {flying.name}.by_maker ORDER BY 1, 2"
     assert flying.target(query) == flying.target(FULL.format(flying.name))

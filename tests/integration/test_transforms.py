@@ -249,15 +249,17 @@ def test_a_program_that_raises_lands_nothing(flying: Line, here: Submit) -> None
     """The error says where in the program and what, and isn't tried again; the other one lands."""
     (flying.home.pipelines / "by_maker.sql").write_text("SELECT makr FROM planes")
     (flying.home.pipelines / "with_maker.py").write_text(
-        "from pyspark.sql import functions as fn\n\ndef transform(inputs):\n"
-        "    bad = fn.udf(lambda tail: {}[tail], 'string')\n"
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from pyspark.sql import functions as fn\n@dataclass\nclass Plane:\n    tail: str\n"
+        "def maker(tail):\n    return {}[Plane(tail).tail]\n"
+        "def transform(inputs):\n    bad = fn.udf(maker, 'string')\n"
         "    return inputs['flights'].select(fn.to_date('at').alias('day'), 'id',"
         " bad('tail').alias('maker'), 'at')\n"
     )
     query, function = carried(flying, here)
     for report, told in (
         (query, r"'by_maker': by_maker\.sql failed: AnalysisException: .*`makr` cannot be"),
-        (function, r"'with_maker': with_maker\.py failed: line 4: KeyError: '[abc]'\. Nothing was"),
+        (function, r"'with_maker': with_maker\.py failed: line 8: KeyError: '[abc]'\. Nothing was"),
     ):
         assert isinstance(report.error, DataError)
         assert re.search(told, str(report.error)), report.error

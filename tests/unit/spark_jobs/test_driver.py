@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PythonException
+from pyspark.sql import SparkSession
 
 REMOTE = """
 An exception was thrown from the Python worker:
@@ -64,3 +66,33 @@ def test_an_owner_is_an_ancestor(driver: ModuleType) -> None:
     assert driver._descends_from(os.getppid())
     assert not driver._descends_from(os.getpid())
     assert not driver._descends_from(2**22 + 1)
+
+
+def test_a_program_returns_a_frame(driver: ModuleType) -> None:
+    """Forgetting to is told in these words."""
+    with pytest.raises(TypeError, match="returned NoneType, not a DataFrame"):
+        driver.run(None, "p.py", "def transform(inputs): pass", {})
+
+
+@pytest.mark.timeout(300)
+def test_a_query_sees_its_own_inputs_only(driver: ModuleType, spark: SparkSession) -> None:
+    """Those of another program of the same application are not there."""
+    frame = spark.range(1)
+    assert driver.run(spark, "p.sql", "SELECT * FROM mine;\n", {"mine": frame}).count() == 1
+    with pytest.raises(AnalysisException, match="mine"):
+        driver.run(spark, "q.sql", "SELECT * FROM mine", {"other": frame})
+
+
+@pytest.mark.timeout(300)
+def test_rows_of_other_days_are_counted(
+    driver: ModuleType, spark: SparkSession, tmp_path: Path
+) -> None:
+    """Also where Spark sees without reading that none is left."""
+    source = "SELECT date'2013-01-01' AS day, id FROM range(3) WHERE id > 0"
+    work = {"name": "t", "program": "p.sql", "source": source, "day": "day", "inputs": [],
+            "days": ["2013-01-02"], "folder": str(tmp_path / "out")}  # fmt: skip
+    assert driver.tried(spark, work) == {"rows": 0, "other_days": 2}
+    work |= {"days": ["2013-01-01"], "folder": str(tmp_path / "other")}
+    assert driver.tried(spark, work) == {"rows": 2, "other_days": 0}
+    work |= {"source": f"{source} AND id > 9", "folder": str(tmp_path / "none")}
+    assert driver.tried(spark, work) == {"rows": 0, "other_days": 0}
