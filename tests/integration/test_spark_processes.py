@@ -76,7 +76,7 @@ def until(found: Callable[[], Any], what: str, within_s: float = 240) -> Any:
 
 @contextmanager
 def started(line: Line, folder: Path, jars: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `naviglio transform` as its user does; its Spark, frozen or not, never outlives this."""
+    """Start `naviglio transform` as its user does; its Spark, even a frozen one, ends with this."""
     folder.mkdir()
     environ = os.environ | {variable_of(name): url for name, url in line.urls.items()}
     environ |= {
