@@ -113,7 +113,7 @@ def computing(line: Line, monkeypatch: pytest.MonkeyPatch, spark_jars: Path) -> 
     return line
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_task_submits_and_finds_nothing_to_do_afterwards(
     computing: Line, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +134,7 @@ def test_a_task_submits_and_finds_nothing_to_do_afterwards(
         TransformOperator.execute(operator, context())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_task_that_is_ended_ends_its_application(
     computing: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_task_that_is_ended_ends_its_application(
 
     task = threading.Thread(target=execute)
     task.start()
-    me, deadline = psutil.Process(), time.monotonic() + 120
+    me, deadline = psutil.Process(), time.monotonic() + 240
     while not (drivers := [c for c in me.children(recursive=True) if _is_driver(c)]):
         assert time.monotonic() < deadline
         time.sleep(0.1)

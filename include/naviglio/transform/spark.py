@@ -135,8 +135,8 @@ class Spark:
     def submit(self, name: str, zone: str, transforms: Sequence[Mapping[str, Any]]) -> Results:
         """Run the transforms in one application; return what happened to each, by name.
 
-        Raises ConfigError without a Java, RetryableError when the application ends badly,
-        StorageError for a full disk. It ends with this process, whatever ends that.
+        Raises ConfigError without a Java or a Spark, RetryableError when the application ends
+        badly, StorageError for a full disk. It ends with this process, whatever ends that.
         """
         if not has_java(os.environ):
             raise ConfigError(
@@ -147,7 +147,13 @@ class Spark:
             result = Path(f, "result.json")
             work = {"name": f"naviglio {name}", "time_zone": zone, "owner": os.getpid(),
                     "transforms": list(transforms), "result": str(result)}  # fmt: skip
-            self.start(self.cluster, self._prepared(Path(f), work))
+            application = self._prepared(Path(f), work)
+            if not shutil.which(self.cluster.binary, path=application.environ.get("PATH")):
+                raise ConfigError(
+                    f"`{self.cluster.binary}`, the Spark connection's spark-binary, is not on the "
+                    "path. Add its folder to PATH, or take `spark-submit`, which pyspark brings."
+                )
+            self.start(self.cluster, application)
             if not result.exists():
                 raise RetryableError("Spark ended without a result. Its last lines are above.")
             found: Results = json.loads(result.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from naviglio.errors import RetryableError, StorageError
+from naviglio.errors import ConfigError, RetryableError, StorageError
 from naviglio.transform import spark as spark_room
 from naviglio.transform.cluster import Cluster
 from naviglio.transform.spark import Application, Spark, command, environment
@@ -85,6 +85,12 @@ def test_no_connection_is_in_the_environment(tmp_path: Path) -> None:
     there = environment(Cluster(master="yarn", binary="spark3-submit"), tmp_path, environ)
     assert (there["SPARK_HOME"], there["PATH"]) == ("/opt/spark", "/usr/bin")
     assert there["PYSPARK_PYTHON"] == "/opt/python"
+
+
+def test_a_spark_that_is_not_there_is_named() -> None:
+    """Before anything is started."""
+    with pytest.raises(ConfigError, match=r"`spark3-submit`.* is not on the path"):
+        submitted(Cluster(binary="spark3-submit"), Seen())
 
 
 def test_an_end_without_a_result_is_none() -> None:
