@@ -24,12 +24,8 @@ from airflow.sdk.bases.timetable import BaseTimetable
 from naviglio.model import Pipeline, TableSpec, Watch
 from naviglio_airflow.assets import lake_asset, named, target_asset, watched
 from naviglio_airflow.names import dag_id_of, starter_id_of
-from naviglio_airflow.operators import (
-    ApplyOperator,
-    CaptureOperator,
-    LoadOperator,
-    TransformOperator,
-)
+from naviglio_airflow.operators import ApplyOperator, CaptureOperator, LoadOperator
+from naviglio_airflow.transforms import TransformOperator
 from naviglio_airflow.triggers import trigger_of
 from naviglio_airflow.wishes import DAY, TABLES, VERIFY
 

@@ -187,61 +187,6 @@ class ApplyOperator(PublishingOperator):
         return {"batches": max((len(found) for found in applied.values()), default=0)}
 
 
-class TransformOperator(BaseOperator):
-    """Compute a pipeline's transforms from the lake: all in one Spark application, or none.
-
-    Only the days that changes of the inputs touch are computed; where nothing is touched, no Spark
-    is started. The task's end, whatever ends it, ends the application.
-
-    Args:
-        pipeline: The path of the pipeline's YAML file.
-        spark_conn_id: The Spark connection that says where it runs; its absence means `local[*]`.
-        kwargs: What every operator takes.
-    """
-
-    lineage = "transform"
-
-    template_fields: Sequence[str] = ("pipeline", "spark_conn_id")
-    ui_color = "#f5e6d9"
-
-    def __init__(
-        self, *, pipeline: str, spark_conn_id: str = "spark_default", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
-        self.spark_conn_id = spark_conn_id
-
-    def execute(self, context: Context) -> dict[str, int]:
-        """Land the next batch of every transform whose inputs changed; return counts."""
-        from naviglio.flows.identity import check_identity
-        from naviglio.flows.transform import transform
-        from naviglio.transform.spark import local
-        from naviglio_airflow.connections import spark_master
-
-        if context["params"].get("tables"):
-            return {}
-        with told_to_airflow(), site_of(self.pipeline) as site:
-            master = spark_master(self.spark_conn_id)
-            for one in site.pipeline.transforms:
-                check_identity(site, one.group)
-            spark = {**os.environ, "NAVIGLIO_SPARK_MASTER": master}
-            done = transform(
-                site,
-                site.pipeline.transforms,
-                lambda *asked: local(site.home.root, spark).submit(*asked),
-            )
-            raise_all(done.errors)
-        rows = sum(part.upserts for batch in done.batches.values() for part in batch.parts)
-        return {"batches": len(done.batches), "upserts": rows}
-
-    def get_openlineage_facets_on_complete(
-        self, task_instance: object
-    ) -> OperatorLineage[Any, Any]:
-        """Return which lake tables the transforms read, and what they landed, for OpenLineage."""
-        del task_instance
-        return lineage_facets(self.pipeline, self.lineage, ())
-
-
 class LoadOperator(PublishingOperator):
     """Load everything that targets lack of their lake tables: the third commit."""
 

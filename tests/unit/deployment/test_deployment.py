@@ -144,6 +144,20 @@ def test_options_and_other_kinds_become_airflows() -> None:
     assert "p/q" not in said[0]
 
 
+def test_sparks_connection_is_declared_with_its_options() -> None:
+    """As the provider names them; one that isn't known is refused, and no other is invented."""
+    urls = {"spark_default": "yarn?queue=etl&proxy-user=ann"}
+    made = declared.connections(urls, "local[*]", print)
+    assert made == {
+        "spark_default": {
+            "conn_type": "spark", "host": "yarn",
+            "extra": {"deploy-mode": "client", "queue": "etl", "proxy-user": "ann"},
+        }
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="'mesos://m' "):
+        declared.connections({}, "mesos://m", print)
+
+
 def test_only_what_changed_is_declared_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
