@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from naviglio.capture.reading import Reading
+from naviglio.capture.reading import Reading, hash_schema
 from naviglio.capture.stream import living, readable
 from naviglio.capture.windows import changed_windows
 from naviglio.errors import ConfigError, RetryableError
@@ -143,7 +143,7 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         files += reading.landed_since(last.hashes.batch)
         gone = "false"
         if files:
-            sides.hashes_landed(files)
+            sides.keys_landed(files)
             gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
         verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {newer} END"
         return Judge(column=spec.modified, in_flight=verdict)
@@ -153,10 +153,8 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
 
 def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:
     """A row is in flight when its hash is not the one that the last capture landed."""
-    files = [reading.locate(file.path) for file in state.files]
-    if not files:
-        return Judge(column=ROW_HASH, in_flight="true")
-    sides.hashes_landed(files)
+    files, later = ([reading.locate(f.path) for f in kept] for kept in (state.files, state.later))
+    sides.hashes_landed(files, later, hash_schema(reading.schema, keys_only=False))
     same = _same_key(reading)
     return Judge(
         column=ROW_HASH,

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from naviglio.carriers import arrow_schema
 from naviglio.model import TableSchema
-from naviglio.storage.engine import local_engine, quoted
+from naviglio.storage.engine import local_engine, quoted, view_latest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -91,10 +91,13 @@ class Comparison:
         texts = tuple(", ".join(str(value) for value in key) for key in named)
         return Found(count=count, keys=texts)
 
-    def hashes_landed(self, files: list[str]) -> None:
-        """Offer `landed(_key..., _row_hash)`, the hashes of these files, to a judge's condition."""
-        relation = self._engine.read_parquet(files, union_by_name=True)
-        relation.create_view("landed")
+    def keys_landed(self, files: list[str]) -> None:
+        """Offer `landed(key...)`, the keys of these files, to a judge's condition."""
+        self._engine.read_parquet(files, union_by_name=True).create_view("landed")
+
+    def hashes_landed(self, files: list[str], later: list[str], schema: pa.Schema) -> None:
+        """Offer `landed(key..., _row_hash)`, hash files and the changes since, to a condition."""
+        view_latest(self._engine, "landed", files, later, schema, self._schema.key)
 
 
 @contextmanager
