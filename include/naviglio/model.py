@@ -278,7 +278,8 @@ class DataFile:
 class HashState:
     """The rows (or only the keys) of a table as the last comparison left them.
 
-    The files hold the key's carriers, `_key_hash` and, unless `keys_only`, `_row_hash`.
+    The files hold the key's carriers, `_key_hash` and, unless `keys_only`, `_row_hash`. `later` are
+    files of changes that came on top of them, in order: upserts with both hashes, deletes without.
     """
 
     spec: str
@@ -287,6 +288,7 @@ class HashState:
     batch: int  # the batch that left them: later batches of the landing come on top
     read_at_utc: datetime
     keys_only: bool = False
+    later: tuple[DataFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from naviglio.capture.columns import goes_by_time
-from naviglio.capture.reading import Reading, need_one_moment
+from naviglio.capture.reading import Reading, hash_schema, need_one_moment
 from naviglio.capture.stream import living, readable
 from naviglio.capture.windows import changed_windows
 from naviglio.errors import ConfigError, RetryableError
@@ -167,9 +167,9 @@ def newer(schema: TableSchema, spec: TableSpec, point: int) -> str:
 
 def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:
     """A row is in flight when its hash is not the one that the last capture landed."""
-    files = [reading.locate(file.path) for file in state.files]
-    key, row = sides.landed(files), sides.landed(files, alike=True)
-    verdict = f"CASE WHEN class = 'extra' THEN {key} ELSE NOT {row} END"
+    files, later = ([reading.locate(f.path) for f in kept] for kept in (state.files, state.later))
+    known, alike = sides.hashed(files, later, hash_schema(reading.schema, keys_only=False))
+    verdict = f"CASE WHEN class = 'extra' THEN {known} ELSE NOT {alike} END"
     return Judge(column=ROW_HASH, in_flight=verdict)
 
 

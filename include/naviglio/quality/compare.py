@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from naviglio.carriers import arrow_schema
 from naviglio.model import ROW_HASH, TableSchema
-from naviglio.storage.engine import local_engine, quoted, streamed
+from naviglio.storage.engine import local_engine, quoted, streamed, view_latest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -91,15 +91,24 @@ class Comparison:
         texts = tuple(", ".join(str(value) for value in key) for key in named)
         return Found(count=count, keys=texts)
 
-    def landed(self, files: list[str], *, alike: bool = False) -> str:
-        """Return the condition that a difference's key stands in these landed files.
-
-        `alike`: with the row hash that is expected of it.
-        """
+    def landed(self, files: list[str]) -> str:
+        """Return the condition that a difference's key stands in these landed files."""
         if not files:
             return "false"
-        self._engine.read_parquet(files, union_by_name=True).create_view("landed", replace=True)
-        found, same = self._named_keys(), [f"l.{k} = differences.{k}" for k in self._key]
+        self._engine.read_parquet(files, union_by_name=True).create_view("landed")
+        return self._stands()
+
+    def hashed(self, files: list[str], later: list[str], schema: pa.Schema) -> tuple[str, str]:
+        """Return the conditions that a difference's key is known, and known by the expected hash.
+
+        By hash files of `schema`, and the changes since.
+        """
+        view_latest(self._engine, "landed", files, later, schema, self._schema.key)
+        return self._stands(), self._stands(alike=True)
+
+    def _stands(self, *, alike: bool = False) -> str:
+        found = self._named_keys()
+        same = [f"l.{key} = differences.{key}" for key in self._key]
         if alike:
             found, same = f"{found}, {ROW_HASH}", [*same, f"l.{ROW_HASH} = differences.expected"]
         return f"EXISTS (SELECT 1 FROM (SELECT {found} FROM landed) l WHERE {' AND '.join(same)})"

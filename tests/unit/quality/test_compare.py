@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from naviglio.errors import RetryableError
-from naviglio.model import BEYOND, ROW_HASH, Column, TableSchema
+from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, Column, TableSchema
 from naviglio.quality.compare import Judge, comparison
 
 OWN = ["class", "expected", "actual", "verdict", "_content", "_judge", "e", "l", "differences"]
@@ -22,6 +22,7 @@ def batches(key: str, rows: dict[int, str]) -> list[pa.RecordBatch]:
         key: pa.array(rows, pa.int64()),
         "x": pa.array(rows.values(), pa.string()),
         BEYOND: pa.nulls(len(rows), pa.string()),
+        KEY_HASH: pa.array(rows, pa.int64()),
         ROW_HASH: pa.array(map(len, rows.values()), pa.int64()),
     })  # fmt: skip
     return list(table.to_batches())
@@ -38,6 +39,11 @@ def schema(key: str) -> TableSchema:
     )
 
 
+def hashes(key: str) -> pa.Schema:
+    """Return the columns of hash files of these rows."""
+    return pa.schema([(key, pa.int64()), (KEY_HASH, pa.int64()), (ROW_HASH, pa.int64())])
+
+
 @pytest.mark.parametrize("key", ["id", *OWN])
 def test_a_key_of_any_name_is_compared(key: str, tmp_path: Path) -> None:
     """Also one that bears a name which the comparison itself uses."""
@@ -47,7 +53,7 @@ def test_a_key_of_any_name_is_compared(key: str, tmp_path: Path) -> None:
     with comparison(schema(key)) as sides:
         sides.load("expected", batches(key, {1: "one", 2: "two", 3: "three"}), judge)
         sides.load("actual", batches(key, {2: "zwo", 3: "drei", 4: "four", 5: "five"}), judge)
-        gone, same = sides.landed([str(landed)]), sides.landed([str(landed)], alike=True)
+        gone, same = sides.hashed([str(landed)], [], hashes(key))
         flying = f"CASE WHEN class = 'extra' THEN {gone} WHEN class = 'changed' THEN NOT {same} END"
         sides.differ(Judge(column=ROW_HASH, in_flight=flying))
         found = {v: sides.found(v).keys for v in ("missing", "extra", "changed", "in flight")}

@@ -223,7 +223,7 @@ def split(condition: Condition) -> Iterator[Condition]:
 def decoded(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
     """Return a batch in its carriers, from the forms in which its values travelled."""
     wanted = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
-    for name, asked in ((KEY_HASH, ("key", "both")), (ROW_HASH, ("both",))):
+    for name, asked in ((KEY_HASH, ("key", "both")), (ROW_HASH, ("row", "both"))):
         if scan.hashes in asked:
             wanted = wanted.append(pa.field(name, pa.int64()))
     known = {column.name: column for column in scan.schema.columns}

@@ -57,9 +57,9 @@ class Query:
         if scan.rows:
             literals = beside(schema).values()
             listed += [f"{told} AS {quote(f'{BEYOND}_{n}')}" for n, told in enumerate(literals)]
-        if scan.hashes != "none":
+        if scan.hashes in ("key", "both"):
             listed.append(f"{number(KEY)} AS {quote(KEY_HASH)}")
-        if scan.hashes == "both":
+        if scan.hashes in ("row", "both"):
             listed.append(f"{number(ROW)} AS {quote(ROW_HASH)}")
         return f"SELECT {', '.join(listed)} {self._from()}"
 

@@ -136,7 +136,7 @@ class PostgresSnapshot:
         return [str(key) for key in self._columns(statements.bad_keys(scan))[0]]
 
     def _digest_buckets(self, scan: Scan, by: Buckets) -> list[Digest]:
-        found = sorted(map(Digest, *self._columns(statements.digest_buckets(scan, by.bits))))
+        found = list(map(Digest, *self._columns(statements.digest_buckets(scan, by.bits))))
         if by.numbers is None:
             return found
         wanted = set(by.numbers)
