@@ -17,7 +17,9 @@ _MOST_BATCHES = 16  # landed since the last key list; beyond it the list is writ
 
 
 def due(reading: Reading, state: HashState) -> bool:
-    """Whether the table's deletes are to be looked for now."""
+    """Whether the table's deletes are to be looked for, and now."""
+    if reading.spec.deletes.way != "sweep":
+        return False
     return (reading.at_utc - state.read_at_utc).total_seconds() >= reading.spec.deletes.every_s
 
 
