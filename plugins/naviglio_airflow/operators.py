@@ -83,8 +83,8 @@ class NaviglioOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Do the step for every group that takes part in the run; return counts."""
-        asked = asked_of(context, self.get_dag())
         with self._working(), told_to_airflow(), site_of(self.pipeline) as site:
+            asked = asked_of(context, self.get_dag())
             groups = [group for group in self._groups(site.pipeline) if asked.takes(group)]
             if not groups:
                 raise AirflowSkipException("No table of this task takes part in this run.")
@@ -274,13 +274,16 @@ def site_of(path: str) -> Iterator[Site]:
 
 @contextmanager
 def told_to_airflow() -> Iterator[None]:
-    """Raise the core's errors so that Airflow retries those that trying again may mend."""
+    """Raise the core's errors so that Airflow retries those that trying again may mend.
+
+    Each is told in a line of its own first: Airflow shows an exception with all its frames.
+    """
     try:
         yield
-    except RetryableError as error:
-        raise AirflowException(str(error)) from None
     except NaviglioError as error:
-        raise AirflowFailException(str(error)) from None
+        log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
+        kind = AirflowException if isinstance(error, RetryableError) else AirflowFailException
+        raise kind(str(error)) from None
 
 
 class _Progress:

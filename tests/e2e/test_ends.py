@@ -33,7 +33,7 @@ def _locked(url: str, table: str) -> Iterator[None]:
 def _sessions(running: Running) -> list[tuple[object, ...]]:
     """Return what Naviglio's sessions at source and target do, as the server sees it."""
     return running.rows(
-        "operations_app",
+        "operations",  # who may see others' sessions
         "SELECT datname, application_name, state FROM pg_stat_activity"
         " WHERE application_name LIKE 'naviglio%' AND backend_type = 'client backend'",
     )
@@ -59,7 +59,7 @@ def _ended_by_the_button(running: Running, task: str, url: str, table: str) -> N
 def _waits(running: Running) -> bool:
     return bool(
         running.rows(
-            "operations_app",
+            "operations",
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             " AND application_name LIKE 'naviglio%'",
         )
