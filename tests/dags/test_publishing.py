@@ -97,6 +97,8 @@ def test_a_stream_along_numbers_publishes_what_has_landed(line: Line) -> None:
                 "INSERT INTO t (id, at, version) VALUES (10, '2013-01-07 12:00Z', 10)")  # fmt: skip
     world.run()
     assert world.of("t").keys == [*DAYS, "2013-01-07"]
+    world.run("backfill", "2013-01-08")
+    assert world.of("t").keys == [*DAYS, "2013-01-07", "2013-01-08"]
 
 
 def test_an_event_that_was_lost_comes_again(line: Line) -> None:

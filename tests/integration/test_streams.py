@@ -133,3 +133,16 @@ def test_ties_at_the_bound_are_never_parted(line: Line) -> None:
                 "INSERT INTO t VALUES (10, 'a', 6)")  # fmt: skip
     line.run()
     assert line.agrees(where="version <= 5")
+
+
+def test_a_number_is_no_time_however_large(line: Line) -> None:
+    """Nothing of it lies in the future, and one that falls is no clock set back."""
+    line.declare(t="{capture: {where: version, lag: 0}, deletes: none}")
+    line.source(COUNTED.replace("version int", "version bigint"),
+                f"INSERT INTO t VALUES (1, 'a', {2**63 - 2})")  # fmt: skip
+    line.run()
+    line.source("DELETE FROM t", "INSERT INTO t VALUES (2, 'a', 5)")
+    line.run()
+    line.source(f"INSERT INTO t VALUES (3, 'a', {2**63 - 1})")
+    line.run()
+    assert {row[0] for row in line.target_rows()} == {"1", "3"}

@@ -25,7 +25,7 @@ def streamed(line: Line) -> Line:
 
 
 def test_a_transaction_that_commits_late_is_not_lost(streamed: Line) -> None:
-    """Rows committed after newer ones were read arrive with the next run."""
+    """Pain 1 of the peers, late commits under the watermark: they arrive with the next run."""
     with streamed.open_source() as late:
         late.execute("INSERT INTO t VALUES (100, 'late')")
         streamed.source("INSERT INTO t VALUES (101, 'early')")

@@ -121,6 +121,28 @@ def test_a_clock_that_steps_back_is_told(tmp_path: Path) -> None:
     assert "stepped back" in str(line.run().error)
 
 
+def test_a_fence_that_an_old_transaction_pulls_back_is_no_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came into the database late: nothing moves until it has ended, and nothing is wrong."""
+    line = Line(tmp_path, **STREAM)
+    line.database.clock = 100
+    line.put(1)
+    line.database.tick()
+    line.run()
+    before = line.site().landing(line.group).head()
+    second = 10**9
+    free = line.site().source.fence(0.0, None).point
+    assert free is not None
+    held = Fence(point=free - 60 * second, latest=free, held_by="session 7")
+    monkeypatch.setattr(FakeSource, "fence", lambda *_: held)
+    assert line.run().error is None
+    assert line.site().landing(line.group).head() == before
+    back = Fence(point=None, latest=free - 60 * second, held_by="prepared")
+    monkeypatch.setattr(FakeSource, "fence", lambda *_: back)
+    assert "stepped back" in str(line.run().error)
+
+
 def test_a_row_in_the_future_is_told(tmp_path: Path) -> None:
     """A modification time that no fence reaches is a person's to mend."""
     line = Line(tmp_path, **STREAM)

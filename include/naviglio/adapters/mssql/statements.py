@@ -35,6 +35,7 @@ from naviglio.ports import (
 _INTEGERS = frozenset({"int16", "int32", "int64"})
 _TIMES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of times that are written without a zone
+_ABOVE_ALL = 2**63
 _TICKS = 10_000_000  # of 100 ns, a second
 _DAY_TICKS = 86_400 * _TICKS
 _SPELLED = {"date": "date", "timestamp": "datetime2(7)", "timestamptz": "datetimeoffset(7)"}
@@ -202,8 +203,8 @@ def _bounds(since: Since, column: Column) -> Iterator[str]:
 
 def _point(column: Column, point: int) -> str:
     """Return a point as a literal; both bounds round up, since columns hold 100 ns at least."""
-    if column.kind in _INTEGERS:
-        return literal(point)
+    if column.kind in _INTEGERS:  # what is above the highest bigint is none
+        return literal(point) if point < _ABOVE_ALL else cast(str(point), "decimal(19, 0)")
     if ORDERS.get(column.source_type) == "version":
         return f"CAST(0x{max(point, 0):016x} AS binary(8))"
     return _moment(column, -(-point // 100))

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from naviglio.adapters.mssql import fit, source
+from naviglio.adapters.mssql import fence, fit, source
 from naviglio.adapters.mssql.carried import read
 from naviglio.adapters.mssql.fit import Found, FoundColumn
 from naviglio.adapters.mssql.source import MssqlSource, schema_of
+from naviglio.adapters.mssql.statements import highest
+from naviglio.capture.columns import order_of
 from naviglio.errors import ConfigError
 from naviglio.model import BEYOND, TableSchema
+from naviglio.ports import LOWEST
 from tests.unit.adapters.mssql.described import NAME, TYPES, column, found
 from tests.unit.adapters.mssql.recorder import Recorder
 from tests.unit.adapters.mssql.tsql import parsed
@@ -68,6 +71,26 @@ def test_what_the_server_would_not_show_as_it_is_is_refused(
     monkeypatch.setattr(source, "connect", lambda *_, **__: recorder)
     with pytest.raises(ConfigError, match=told):
         MssqlSource("mssql://h/x").describe(NAME, ())
+
+
+def test_each_stream_asks_for_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rowversion the server's, an integer its column; neither asks who has what open."""
+    id_, version = column("id", "int"), column("v", "timestamp")
+    said: dict[str, Any] = {
+        fence.CLOCK: [(0, fence.WRITABLE, 3, 13, "a", "b")], fence.VERSION: [(2001,)],
+        highest(NAME, id_): [(41,)],
+    }  # fmt: skip
+    recorder = Recorder(lambda statement: said.get(statement, ()))
+    monkeypatch.setattr(source, "connect", lambda *_, **__: recorder)
+    asked = MssqlSource("mssql://h/x")
+    assert (asked.above(NAME, id_), asked.above(NAME, version)) == (42, 2001)
+    said[highest(NAME, id_)] = [(None,)]
+    assert asked.above(NAME, id_) == LOWEST
+    assert fence.OLDEST not in recorder.calls
+    traits = asked.traits
+    assert order_of(version, traits) == "version"
+    assert order_of(column("t", "smalldatetime"), traits) is None
+    assert order_of(column("t", "datetime2(7)"), traits) == "time"
 
 
 def test_every_statement_is_tsql() -> None:

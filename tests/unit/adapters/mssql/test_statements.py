@@ -162,6 +162,7 @@ def test_row_versions_and_integers_are_points_as_they_are() -> None:
     assert bound("timestamp", 2001) == "CAST(0x00000000000007d1 AS binary(8))"
     assert bound("timestamp", -(2**63)) == "CAST(0x0000000000000000 AS binary(8))"
     assert bound("int", 2001) == "2001"
+    assert bound("bigint", 2**63) == "CAST(N'9223372036854775808' AS decimal(19, 0))"
     assert bound("bigint", -(2**63)) == "CAST(N'-9223372036854775808' AS bigint)"
     for spelled in ("timestamp", "int"):
         parsed(f"SELECT {bound(spelled, 2001)}")
