@@ -47,6 +47,7 @@ class Merge:
     found: Mapping[str, FoundColumn]
     whole: bool
     has_beyond: bool
+    fold: bool = True  # some key may be staged more than once
     low: str | None = None
     high: str | None = None
 
@@ -145,7 +146,7 @@ def staged(merge: Merge, *, alive: bool = False, names: Sequence[str] = ()) -> s
 
 def folded(merge: Merge) -> str:
     """Return the query of one staged change for each key of the target: an upsert beats deletes."""
-    if merge.whole:
+    if merge.whole or not merge.fold:
         return staged(merge)
     keys = key_columns("r", merge.schema)
     return (

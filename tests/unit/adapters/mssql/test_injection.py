@@ -67,6 +67,7 @@ def statements(one: sql.Merge) -> Iterator[str]:
     yield flaws.survey(one, flaws.flaws(one))
     yield from (flaws.flawed_key(one, flaw) for flaw in flaws.flaws(one))
     yield flaws.twins(one)
+    yield flaws.keys(one)
     yield blame.where_null(one, one.schema.names[1])
     yield blame.where_taken(one, one.schema.names)
     yield blame.where_orphan(one, one.target, [(name, name) for name in one.schema.key])
