@@ -20,6 +20,7 @@ from naviglio.adapters.mssql.merge import (
     TEXTS,
     Merge,
     as_text,
+    aside,
     carried,
     collation,
     key_columns,
@@ -111,12 +112,12 @@ def keys(merge: Merge) -> str:
 
 def twins(merge: Merge) -> str:
     """Return the query of the keys, as text, of two living rows that are one row to the target."""
-    names = key_columns("r", merge.schema)
+    names, more = key_columns("r", merge.schema), aside(merge, "_twins")
     texts = ", ".join(as_text(f"q.{quote(name)}") for name in merge.schema.key)
     return (
         f"SELECT TOP (2) {texts} FROM (SELECT {names}, COUNT_BIG(*) OVER (PARTITION BY {names})"
-        f" AS {quote('_twins')} FROM ({staged(merge, alive=True, names=merge.schema.key)}) AS r)"
-        f" AS q WHERE q.{quote('_twins')} > 1 ORDER BY {key_columns('q', merge.schema)}"
+        f" AS {more} FROM ({staged(merge, alive=True, names=merge.schema.key)}) AS r)"
+        f" AS q WHERE q.{more} > 1 ORDER BY {key_columns('q', merge.schema)}"
     )
 
 

@@ -172,6 +172,15 @@ def test_a_key_that_may_be_spelled_otherwise_is_updated_too() -> None:
     assert "UPDATE" not in merge_statement(merge(only)).replace("UPDLOCK", "")
 
 
+def test_a_column_may_be_called_as_the_project_calls_its_own() -> None:
+    """Its name stands once in each query."""
+    named = tuple(replace(ID, name=name) for name in ("_place", "_PLACE_", "_twins", "_rows"))
+    one = merge(TableSchema(columns=named, key=("_place", "_twins")))
+    assert "AS [_place__] FROM" in folded(one)
+    assert "AS [_twins_] FROM" in twins(one)
+    assert "AS [_place__], COUNT_BIG(*) OVER () AS [_rows_] FROM" in cuts(one, 3)
+
+
 def test_keys_that_are_staged_twice_are_counted() -> None:
     """The living of one key, and all: deletes too."""
     assert keys(merge(BARE)) == (
