@@ -466,7 +466,19 @@ class TargetContract:
 
     @pytest.mark.parametrize(
         "part",
-        ['q"uote', "sel ect", "select", "Ünï€", "x" * 50, "';--", "%s", "x]y[z", "a.b", "{0}"],
+        [
+            'q"uote',
+            "sel ect",
+            "select",
+            "Ünï€",
+            "x" * 50,
+            "';--",
+            "%s",
+            "x]y[z",
+            "a.b",
+            "{0}",
+            "_place",
+        ],
     )
     def test_names_are_only_names(self, target: Target, part: str) -> None:
         """Whatever stands in the name of a schema, table or column stays a name."""

@@ -15,6 +15,7 @@ from mssql_python import Connection
 
 from naviglio.adapters.mssql.fit import Found, FoundColumn
 from naviglio.adapters.mssql.fit import rows as fetch
+from naviglio.adapters.mssql.merge import collation
 from naviglio.adapters.mssql.sql import columns, quote
 
 _NAME = "COLLATE DATABASE_DEFAULT"  # catalogues have collations of their own
@@ -151,8 +152,7 @@ def create_like(name: str, like: Belongings) -> str:
     """Return the statement that creates a table with the same columns (`name` is quoted)."""
     defined = ", ".join(map(_defined, like.columns))
     heap = next((index for index in like.indexes if index.type == _HEAP), None)
-    squeezed = heap is not None and heap.compression != "NONE"
-    option = f" WITH (DATA_COMPRESSION = {heap.compression})" if heap and squeezed else ""
+    option = _options(heap) if heap else ""
     return f"CREATE TABLE {name} ({defined}){option}"
 
 
@@ -177,29 +177,36 @@ def create_index(name: str, index: Index) -> str:
     """
     kind = "CLUSTERED" if index.type == _CLUSTERED else "NONCLUSTERED"
     keys = ", ".join(f"{quote(one)} {'DESC' if down else 'ASC'}" for one, down in index.keys)
-    with_ = f" WITH ({', '.join(_options(index))})"
     if index.constraint:
-        return f"ALTER TABLE {name} ADD {index.constraint} {kind} ({keys}){with_}"
+        return f"ALTER TABLE {name} ADD {index.constraint} {kind} ({keys}){_options(index)}"
     unique = "UNIQUE " if index.unique else ""
     included = f" INCLUDE ({columns(index.included)})" if index.included else ""
     where = f" WHERE {index.filter}" if index.filter else ""
     return (
         f"CREATE {unique}{kind} INDEX {quote(index.name)} ON {name} ({keys}){included}{where}"
-        + (with_)
+        f"{_options(index)}"
     )
 
 
-def _options(index: Index) -> Iterator[str]:
-    yield f"PAD_INDEX = {'ON' if index.padded else 'OFF'}"
-    if index.fill_factor:
-        yield f"FILLFACTOR = {index.fill_factor}"
-    yield f"DATA_COMPRESSION = {index.compression}"
+def squeezed(compression: str) -> str:
+    """Return the option of a compression, empty for none: not every edition knows the word."""
+    return "" if compression == "NONE" else f"DATA_COMPRESSION = {compression}"
+
+
+def _options(index: Index) -> str:
+    options = (
+        "PAD_INDEX = ON" if index.padded else "",
+        f"FILLFACTOR = {index.fill_factor}" if index.fill_factor else "",
+        squeezed(index.compression),
+    )
+    told = ", ".join(filter(None, options))
+    return told and f" WITH ({told})"
 
 
 def _defined(column: FoundColumn) -> str:
-    collation = f" COLLATE {column.collation}" if column.collation else ""
+    collated = f" {collation(column)}" if column.collation else ""
     return (
-        f"{quote(column.name)} {column.spelled}{collation} {'' if column.nullable else 'NOT '}NULL"
+        f"{quote(column.name)} {column.spelled}{collated} {'' if column.nullable else 'NOT '}NULL"
     )
 
 

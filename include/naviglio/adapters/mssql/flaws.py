@@ -20,6 +20,7 @@ from naviglio.adapters.mssql.merge import (
     TEXTS,
     Merge,
     as_text,
+    aside,
     carried,
     collation,
     key_columns,
@@ -29,9 +30,9 @@ from naviglio.adapters.mssql.merge import (
     staged,
     told_beyond,
 )
-from naviglio.adapters.mssql.sql import quote
+from naviglio.adapters.mssql.sql import literal, quote
 from naviglio.errors import DataError
-from naviglio.model import Column
+from naviglio.model import OP, UPSERT, Column
 
 _FRACTIONS = frozenset({"time", "datetime2", "datetimeoffset"})
 _BY_CHARACTER = "COLLATE Latin1_General_100_CS_AS_SC"  # counts a surrogate pair once
@@ -46,8 +47,16 @@ class Flaw:
     why: str
 
 
-def refuse_flaws(connection: Connection, job: Merge) -> int:
-    """Refuse rows that don't fit, and keys that are one to the target; count the living."""
+@dataclass(frozen=True)
+class Looked:
+    """What was found of rows that all fit: how many live, and whether a key is staged twice."""
+
+    living: int
+    fold: bool
+
+
+def refuse_flaws(connection: Connection, job: Merge) -> Looked:
+    """Refuse rows that don't fit, and living rows whose keys are one to the target."""
     suspected = flaws(job)
     living_rows, *flawed = fetch(connection, survey(job, suspected))[0]
     for flaw, rows in zip(suspected, flawed, strict=True):
@@ -58,13 +67,15 @@ def refuse_flaws(connection: Connection, job: Merge) -> int:
                 f"{told(job, key)}; rows like it: {rows}. Nothing was loaded. Correct the "
                 "row at its source, or the target's column."
             )
-    if found := fetch(connection, twins(job)):
+    ((twice, most),) = fetch(connection, keys(job))
+    if twice > 1:
+        found = fetch(connection, twins(job))
         raise DataError(
             f"target {str(job.target)!r}: two rows are one to the key's collation"
             f"{told(job, *found)}. Nothing was loaded. Correct the rows at their source, or "
             "give the target's key a collation that tells them apart."
         )
-    return int(living_rows)
+    return Looked(int(living_rows), fold=most > 1)
 
 
 def flaws(merge: Merge) -> list[Flaw]:
@@ -88,14 +99,25 @@ def flawed_key(merge: Merge, flaw: Flaw) -> str:
     return f"SELECT TOP (1) {_key_texts(merge)} FROM {source(merge)} WHERE {conditions}"
 
 
+def keys(merge: Merge) -> str:
+    """Return the query of the most living rows, and of the most rows, that one key has."""
+    alive = "*" if merge.whole else f"CASE r.{quote(OP)} WHEN {literal(UPSERT)} THEN 1 END"
+    return (
+        "SELECT ISNULL(MAX(k.[living]), 0), ISNULL(MAX(k.[staged]), 0) FROM (SELECT"
+        f" COUNT_BIG({alive}) AS [living], COUNT_BIG(*) AS [staged]"
+        f" FROM ({staged(merge, names=merge.schema.key)}) AS r"
+        f" GROUP BY {key_columns('r', merge.schema)}) AS k"
+    )
+
+
 def twins(merge: Merge) -> str:
     """Return the query of the keys, as text, of two living rows that are one row to the target."""
-    keys = key_columns("r", merge.schema)
+    names, more = key_columns("r", merge.schema), aside(merge, "_twins")
     texts = ", ".join(as_text(f"q.{quote(name)}") for name in merge.schema.key)
     return (
-        f"SELECT TOP (2) {texts} FROM (SELECT {keys}, COUNT_BIG(*) OVER (PARTITION BY {keys})"
-        f" AS {quote('_twins')} FROM ({staged(merge, alive=True, names=merge.schema.key)}) AS r)"
-        f" AS q WHERE q.{quote('_twins')} > 1 ORDER BY {key_columns('q', merge.schema)}"
+        f"SELECT TOP (2) {texts} FROM (SELECT {names}, COUNT_BIG(*) OVER (PARTITION BY {names})"
+        f" AS {more} FROM ({staged(merge, alive=True, names=merge.schema.key)}) AS r)"
+        f" AS q WHERE q.{more} > 1 ORDER BY {key_columns('q', merge.schema)}"
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mssql_python import Connection
 
+from naviglio.adapters.mssql.belongings import squeezed
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.sql import quote, table
 from naviglio.model import TableName
@@ -50,7 +51,7 @@ def disable(target: TableName, index: Free) -> str:
 
 def rebuild(target: TableName, index: Free) -> str:
     """Return the statement that builds an index again as it was."""
-    return (
-        f"ALTER INDEX {quote(index.name)} ON {table(target)} REBUILD"
-        f" WITH (DATA_COMPRESSION = {index.compression})"
+    option = squeezed(index.compression)
+    return f"ALTER INDEX {quote(index.name)} ON {table(target)} REBUILD" + (
+        option and f" WITH ({option})"
     )

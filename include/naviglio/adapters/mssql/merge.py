@@ -47,6 +47,7 @@ class Merge:
     found: Mapping[str, FoundColumn]
     whole: bool
     has_beyond: bool
+    fold: bool = True  # some key may be staged more than once
     low: str | None = None
     high: str | None = None
 
@@ -145,13 +146,13 @@ def staged(merge: Merge, *, alive: bool = False, names: Sequence[str] = ()) -> s
 
 def folded(merge: Merge) -> str:
     """Return the query of one staged change for each key of the target: an upsert beats deletes."""
-    if merge.whole:
+    if merge.whole or not merge.fold:
         return staged(merge)
-    keys = key_columns("r", merge.schema)
+    keys, place = key_columns("r", merge.schema), aside(merge, "_place")
     return (
         f"SELECT f.* FROM (SELECT r.*, ROW_NUMBER() OVER (PARTITION BY {keys} ORDER BY"
-        f" CASE r.{quote(OP)} WHEN {literal(UPSERT)} THEN 0 ELSE 1 END) AS {quote('_place')}"
-        f" FROM ({staged(merge)}) AS r) AS f WHERE f.{quote('_place')} = 1"
+        f" CASE r.{quote(OP)} WHEN {literal(UPSERT)} THEN 0 ELSE 1 END) AS {place}"
+        f" FROM ({staged(merge)}) AS r) AS f WHERE f.{place} = 1"
     )
 
 
@@ -307,6 +308,14 @@ def _exactly(one: str, type_: Spelled) -> str:
         size = width if 0 < width <= _MOST_BYTES else "max"
         return f"CAST({one} AS varbinary({size})), DATALENGTH({one})"
     return f"CAST(CAST({one} AS nvarchar(max)) AS varbinary(max))"
+
+
+def aside(merge: Merge, name: str) -> str:
+    """Return a quoted name that none of the columns has, whatever a user called them."""
+    taken = {column.casefold() for column in merge.schema.names}
+    while name in taken:
+        name += "_"
+    return quote(name)
 
 
 def key_columns(alias: str, schema: TableSchema) -> str:

@@ -85,8 +85,8 @@ def fill(
     _run(connection, create_staging(name, schema, whole=whole))
     try:
         stream = Stream(batches, schema, whole=whole)
-        _copy(connection, name, stream)
-        _prove(connection, name, stream)
+        copy(connection, name, stream)
+        prove(connection, name, stream)
     except BaseException:
         with suppress(mssql_python.Error):
             _run(connection, drop_staging(name))
@@ -171,7 +171,8 @@ def _refuse_infinite(batch: pa.RecordBatch, column: Column, key: tuple[str, ...]
         )
 
 
-def _copy(connection: Connection, name: str, stream: Stream) -> None:
+def copy(connection: Connection, name: str, stream: Stream) -> None:
+    """Bulk copy a stream into a staging table (`name` is quoted), over a connection of its own."""
     batches = iter(stream)
     first = next(batches, None)
     if first is None:
@@ -191,7 +192,7 @@ def _copy(connection: Connection, name: str, stream: Stream) -> None:
         cursor.close()
 
 
-def _prove(connection: Connection, name: str, stream: Stream) -> None:
+def prove(connection: Connection, name: str, stream: Stream) -> None:
     """Compare what the server has with what was sent."""
     stored = fetch(connection, figures_query(name, stream.schema, stream.tally.key))[0]
     if differing := differences(stream.tally.figures, stored, stream.schema):

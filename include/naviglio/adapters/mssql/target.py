@@ -256,7 +256,8 @@ class MssqlTarget:
 
     def _clear(self) -> None:
         """Forget what went with a session."""
-        for held in (self._standing.alive, self._standing.beside, self._standing.plain):
+        one = self._standing
+        for held in (one.alive, one.beside, one.plain, one.looked):
             held.clear()
 
     def _refuse_missing_right(self, connection: Connection, schema: str, purpose: str) -> None:

@@ -16,7 +16,7 @@ from naviglio.adapters.mssql.blame import blame
 from naviglio.adapters.mssql.errors import is_about_rows, is_lost, said
 from naviglio.adapters.mssql.fit import Found, find, made, refuse_misfit
 from naviglio.adapters.mssql.fit import rows as fetch
-from naviglio.adapters.mssql.flaws import refuse_flaws
+from naviglio.adapters.mssql.flaws import Looked, refuse_flaws
 from naviglio.adapters.mssql.impersonation import refuse_powerless
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
 from naviglio.errors import ContentionError, NaviglioError, RetryableError
@@ -35,6 +35,7 @@ class Standing:
     alive: set[str] = field(default_factory=set)  # attempts whose locks it has
     beside: dict[str, Belongings] = field(default_factory=dict)  # what their tables were made for
     plain: set[str] = field(default_factory=set)  # attempts that are merged without further ado
+    looked: dict[tuple[object, ...], Looked] = field(default_factory=dict)  # at whose rows
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ class MssqlTransaction:
 
     def _fill(self, job: sql.Merge, staging: Staging) -> LoadCounts:
         part = job.low is not None or job.high is not None
-        living = refuse_flaws(self.connection, job)
+        looked = self._look(job, staging)
+        job, living = replace(job, fold=looked.fold), looked.living
         if job.whole and living != staging.rows:
             raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
         if part:
@@ -189,6 +191,13 @@ class MssqlTransaction:
             inserted=inserted, updated=updated, deleted=done.get("DELETE", 0),
             unchanged=living - inserted - updated,
         )  # fmt: skip
+
+    def _look(self, job: sql.Merge, staging: Staging) -> Looked:
+        """Look for rows that don't fit: once for a staging and the target's columns as they are."""
+        seen = (staging.attempt, job.target, *job.found.values())
+        if seen not in self.standing.looked:
+            self.standing.looked[seen] = refuse_flaws(self.connection, job)
+        return self.standing.looked[seen]
 
     def _turn_off(self, target: TableName, staging: Staging) -> list[indexes.Free]:
         """Turn the indexes off that can be, unless readers hold the table."""

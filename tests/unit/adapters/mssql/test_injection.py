@@ -6,6 +6,7 @@ quote or bracket that breaks out would add or swallow some.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +14,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from naviglio.adapters.mssql import blame, flaws, ledger, ranges, staging
+from naviglio.adapters.mssql import (
+    belongings,
+    blame,
+    flaws,
+    indexes,
+    ledger,
+    ranges,
+    staging,
+    swap,
+)
 from naviglio.adapters.mssql import merge as sql
 from naviglio.model import Column, TableName, TableSchema
 from tests.unit.adapters.mssql.tsql import found, identifiers, merge, skeleton
@@ -57,6 +67,7 @@ def statements(one: sql.Merge) -> Iterator[str]:
     yield flaws.survey(one, flaws.flaws(one))
     yield from (flaws.flawed_key(one, flaw) for flaw in flaws.flaws(one))
     yield flaws.twins(one)
+    yield flaws.keys(one)
     yield blame.where_null(one, one.schema.names[1])
     yield blame.where_taken(one, one.schema.names)
     yield blame.where_orphan(one, one.target, [(name, name) for name in one.schema.key])
@@ -78,6 +89,43 @@ def test_names(names: list[str], schema: str, table: str) -> None:
     if "\\\n" not in "".join([*names, schema, table]) and "\\\r" not in "".join(names):
         assert list(map(skeleton, wild)) == TAME
     assert {*names} <= {*identifiers(wild[0])}
+
+
+def unread(names: list[str], schema: str, table: str) -> Iterator[str]:
+    """Yield the statements that sqlglot doesn't read, with names of the target's own owner too."""
+    name = TableName(schema=schema, table=table)
+    columns = tuple(found(Column(name=one, kind="int64", carrier="int64", source_type=""),
+                          name=one, collation=None) for one in names)  # fmt: skip
+    index = belongings.Index(
+        name=names[0], type=2, unique=True, constraint="", padded=False, fill_factor=0, filter="",
+        compression="NONE", keys=((names[1], True),), included=tuple(names[2:]),
+    )  # fmt: skip
+    like = belongings.Belongings(
+        id=1, columns=columns, indexes=(index, replace(index, type=1, constraint="UNIQUE")),
+        checks=(), lost=(),
+    )  # fmt: skip
+    yield belongings.create_like("[naviglio].[b_1]", like)
+    yield from belongings.create_clustered("[naviglio].[b_1]", like)
+    yield from belongings.create_others("[naviglio].[b_1]", like)
+    yield swap.empty(name)
+    yield swap.switch(swap.beside_of("1"), name)
+    yield swap.count_and_lock(name)
+    free = indexes.Free(names[0], "NONE")
+    yield from (indexes.disable(name, free), indexes.rebuild(name, free))
+
+
+def bare(statement: str) -> str:
+    """Return a statement with every bracketed name made alike."""
+    return re.sub(r"\[(?:[^\]]|\]\])*\]", "[n]", statement)
+
+
+@given(st.lists(WILD, min_size=4, max_size=4, unique_by=str.casefold), WILD, TABLES)
+@settings(max_examples=40)
+@example(["]", "]]", "a] DISABLE; DROP TABLE t; --", "'"], "x] y", "[t]")
+def test_names_of_a_swap(names: list[str], schema: str, table: str) -> None:
+    """Of the target's columns and indexes, which its owner named."""
+    wild = [bare(text) for text in unread(names, schema, table)]
+    assert wild == [bare(text) for text in unread(["a", "b", "c", "d"], "s", "t")]
 
 
 @given(WILD)

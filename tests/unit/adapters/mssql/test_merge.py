@@ -14,7 +14,7 @@ import duckdb
 import pytest
 import sqlglot
 
-from naviglio.adapters.mssql.flaws import flawed_key, flaws, survey, twins
+from naviglio.adapters.mssql.flaws import flawed_key, flaws, keys, survey, twins
 from naviglio.adapters.mssql.merge import (
     Merge,
     add_columns,
@@ -113,6 +113,7 @@ def test_every_statement_is_tsql(*, whole: bool, has_beyond: bool) -> None:
     one = merge(PEOPLE, whole=whole, has_beyond=has_beyond)
     suspected = flaws(one)
     statements = [staged(one), folded(one), merge_batch(one), survey(one, suspected), twins(one)]
+    statements += [keys(one), folded(replace(one, fold=False))]
     statements += [flawed_key(one, flaw) for flaw in suspected]
     for statement in [*statements, insert(one).replace(HINT, "")]:
         parsed(statement)
@@ -169,6 +170,27 @@ def test_a_key_that_may_be_spelled_otherwise_is_updated_too() -> None:
     assert "THEN UPDATE SET [name] = s.[name]" in merge_statement(merge(schema))
     only = TableSchema(columns=(ID,), key=("id",))
     assert "UPDATE" not in merge_statement(merge(only)).replace("UPDLOCK", "")
+
+
+def test_a_column_may_be_called_as_the_project_calls_its_own() -> None:
+    """Its name stands once in each query."""
+    named = tuple(replace(ID, name=name) for name in ("_place", "_PLACE_", "_twins", "_rows"))
+    one = merge(TableSchema(columns=named, key=("_place", "_twins")))
+    assert "AS [_place__] FROM" in folded(one)
+    assert "AS [_twins_] FROM" in twins(one)
+    assert "AS [_place__], COUNT_BIG(*) OVER () AS [_rows_] FROM" in cuts(one, 3)
+
+
+def test_keys_that_are_staged_twice_are_counted() -> None:
+    """The living of one key, and all: deletes too."""
+    assert keys(merge(BARE)) == (
+        "SELECT ISNULL(MAX(k.[living]), 0), ISNULL(MAX(k.[staged]), 0) FROM (SELECT"
+        " COUNT_BIG(CASE r.[_op] WHEN N'upsert' THEN 1 END) AS [living], COUNT_BIG(*) AS [staged]"
+        " FROM (SELECT s.[c1] AS [id], s.[_op] FROM [naviglio].[s_1] AS s) AS r GROUP BY r.[id])"
+        " AS k"
+    )
+    assert "COUNT_BIG(*) AS [living]" in keys(merge(BARE, whole=True))
+    assert folded(merge(BARE, fold=False)) == staged(merge(BARE))
 
 
 def test_keys_are_folded_as_the_target_compares_them() -> None:

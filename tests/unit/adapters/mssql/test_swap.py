@@ -245,6 +245,8 @@ def test_indexes_are_turned_off_and_built_again() -> None:
     assert indexes.rebuild(NAME, one) == (
         "ALTER INDEX [by ]]a] ON [made].[people] REBUILD WITH (DATA_COMPRESSION = PAGE)"
     )
+    plain = indexes.rebuild(NAME, indexes.Free("i", "NONE"))
+    assert plain == "ALTER INDEX [i] ON [made].[people] REBUILD"
     parsed(indexes.FREE)
     assert "i.is_unique = 0" in indexes.FREE
     assert "i.type = 2" in indexes.FREE

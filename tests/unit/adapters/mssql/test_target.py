@@ -67,6 +67,7 @@ def server(**told: Answer) -> Callable[[str], Answer]:
         "unique": ("FROM sys.indexes", [(1, "id")]),
         "merge": ("MERGE", [("INSERT", 1), ("DELETE", 1)]),
         "survey": ("SELECT COUNT_BIG(*), COUNT_BIG(CASE", [(2, 0, 0, 0)]),
+        "keys": ("SELECT ISNULL(MAX(k.[living])", [(1, 1)]),
         "twins": ("SELECT TOP (2)", ()),
         "flawed": ("SELECT TOP (1) CAST", [("4",)]),
         "empty": ("SELECT TOP (1) 1", [(1,)]),
@@ -124,9 +125,9 @@ def test_one_transaction(opened: Opened) -> None:
     """Lock, checks, MERGE, ledger, the staging's end; then all of it becomes visible."""
     target, recorder = opened()
     assert load(target) == LoadCounts(inserted=1, deleted=1, unchanged=1)
-    words = ("AUTOCOMMIT OFF", "SET NOCOUNT ON; DECLARE @got", "SELECT COUNT_BIG", "SELECT TOP (2)",
-             "SET NOCOUNT ON;\nDECLARE", ledger.UPDATE, "DROP TABLE", "COMMIT", "ROLLBACK",
-             "AUTOCOMMIT ON")  # fmt: skip
+    words = ("AUTOCOMMIT OFF", "SET NOCOUNT ON; DECLARE @got", "SELECT COUNT_BIG",
+             "SELECT ISNULL(MAX", "SET NOCOUNT ON;\nDECLARE", ledger.UPDATE, "DROP TABLE",
+             "COMMIT", "ROLLBACK", "AUTOCOMMIT ON")  # fmt: skip
     assert list(recorder.said(*words)) == [w for w in words if w != "ROLLBACK"]
 
 
@@ -141,6 +142,19 @@ def test_a_range_keeps_the_staging_until_the_last(opened: Opened) -> None:
         assert counts == LoadCounts(inserted=1, deleted=1, unchanged=1)
         dropped = [call for call in recorder.calls if call.startswith("DROP TABLE")]
         assert len(dropped) == (0 if high else 1)
+    surveys = [c for c in recorder.calls if c.startswith("SELECT COUNT_BIG(*), COUNT_BIG(CASE")]
+    assert len(surveys) == 1  # the rows are the same for each range
+
+
+@pytest.mark.parametrize(("most", "folded"), [(1, False), (2, True)])
+def test_only_keys_that_are_staged_twice_are_folded(
+    opened: Opened, *, most: int, folded: bool
+) -> None:
+    """A delete and an upsert of one key; else the rows need no order."""
+    target, recorder = opened(keys=[(1, most)])
+    load(target)
+    [merged] = [call for call in recorder.calls if "MERGE [made]" in call]
+    assert ("ROW_NUMBER" in merged) is folded
 
 
 def test_an_empty_target_is_filled_without_a_merge(opened: Opened) -> None:
@@ -199,8 +213,9 @@ def test_a_lost_session_takes_its_stagings_with_it(opened: Opened) -> None:
         ({"survey": [(2, 0, 1, 0)]}, r"made\.people', column 'name': a value is too long for"
                                      r" nvarchar\(18\); key \(id=4\); rows like it: 1"),
         ({"survey": [(2, 1, 0, 0)]}, r"column 'id': a value is NULL"),
-        ({"twins": [("7",), ("7",)]}, r"two rows are one to the key's collation; key \(id=7\)\."),
-        ({"twins": [("a",), ("A",)]}, r"key \(id=a\) and \(id=A\)"),
+        ({"keys": [(2, 2)], "twins": [("7",), ("7",)]},
+         r"two rows are one to the key's collation; key \(id=7\)\."),
+        ({"keys": [(2, 3)], "twins": [("a",), ("A",)]}, r"key \(id=a\) and \(id=A\)"),
     ],
 )  # fmt: skip
 def test_rows_that_do_not_fit(opened: Opened, told: dict[str, Any], said: str) -> None:
