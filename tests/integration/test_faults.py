@@ -369,6 +369,11 @@ def test_a_missing_landing_file_is_told_by_name(filled: Line) -> None:
     assert "naviglio resnapshot" in str(error)
     filled.resnapshot()
     assert filled.agrees()
+    site = filled.site()
+    [group] = site.pipeline.groups
+    rebuild(site, group, group.tables[0])
+    site.close()
+    assert filled.agrees()
 
 
 # --- secrets ------------------------------------------------------------------------------------

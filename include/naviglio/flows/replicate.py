@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from naviglio.capture.table import Wish
-from naviglio.errors import NaviglioError, StorageError
+from naviglio.errors import NaviglioError
 from naviglio.flows.capture import capture
 from naviglio.flows.identity import check_identity
 from naviglio.flows.site import Site
 from naviglio.lake.source import is_whole
-from naviglio.lake.table import Applied, LakeTable
+from naviglio.lake.table import Applied
 from naviglio.landing.landing import Landing
 from naviglio.load.catch_up import catch_up
 from naviglio.model import Group, LedgerRow, Manifest, Part, TableSpec
@@ -77,28 +77,26 @@ def catch_up_lake(site: Site, group: Group) -> dict[str, list[Applied]]:
     for table in group.tables:
         lake = site.lake(table)
         applied = [
-            _applied(landing, lake, manifest, table.name)
+            lake.apply(manifest, part_to_apply(landing, manifest, table.name), landing.store.root)
             for manifest in landing.after(lake.number())
         ]
         done[table.name] = [found for found in applied if found is not None]
     return done
 
 
-def _applied(landing: Landing, lake: LakeTable, manifest: Manifest, table: str) -> Applied | None:
-    """Apply a batch; of one whose files are lost only the number, if all rows came later anyway."""
-    part, root = _part(manifest, table), landing.store.root
-    try:
-        return lake.apply(manifest, part, root)
-    except StorageError as error:
-        later = (_part(one, table) for one in landing.after(manifest.number))
-        if (
-            part is None
-            or is_whole(part, root)
-            or not any(p and p.kind == "snapshot" for p in later)
-        ):
-            raise
-        log.warning("batch %d of %s is passed over: %s", manifest.number, table, error)
-        return lake.apply(manifest, None, root)
+def part_to_apply(landing: Landing, manifest: Manifest, table: str) -> Part | None:
+    """Return a batch's part of a table; None also where its files are lost and don't matter.
+
+    They don't where all rows were read whole later. Else the lake will tell which file it is.
+    """
+    part = _part(manifest, table)
+    if part is None or is_whole(part, landing.store.root):
+        return part
+    later = (_part(one, table) for one in landing.after(manifest.number))
+    if not any(one and one.kind == "snapshot" for one in later):
+        return part
+    log.warning("batch %d of %s has lost files and is passed over", manifest.number, table)
+    return None
 
 
 def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
