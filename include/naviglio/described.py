@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from naviglio.errors import ConfigError
 from naviglio.model import Column, TableName, TableSchema, reserved
@@ -30,7 +31,8 @@ def schema_of(
     """Return the schema with its key: the declared one, or else the primary key.
 
     `unique` are the columns of each index that keeps all rows apart now. Raises ConfigError for
-    names or types that can't be carried, and for a key that is missing or can't be one.
+    names or types that can't be carried, and for a key that is missing or can't be one: before
+    anything has landed, since no lake table could pass a batch that it can't hold.
     """
     if refused := [f"{c.name!r} of type {c.spelled}" for c in found if c.column is None]:
         raise ConfigError(
@@ -43,6 +45,7 @@ def schema_of(
             f"{table}: the names {taken} are reserved, in any case of letters. Read the table "
             "through a view that renames them."
         )
+    refuse_case(names)
     chosen = tuple(key) or tuple(primary)
     if not chosen:
         raise ConfigError(f"{table} has no primary key. Declare `key`; its columns are {names}.")
@@ -55,3 +58,13 @@ def schema_of(
     filled = all(c.column and not c.column.nullable for c in of_key)
     columns = tuple(c.column for c in found if c.column)
     return TableSchema(columns=columns, key=chosen, key_is_unique=vouched and filled)
+
+
+def refuse_case(names: Iterable[str]) -> None:
+    """Refuse what Delta can't hold: its columns are told apart without regard to case."""
+    for one, other in pairwise(sorted(names, key=str.lower)):
+        if one.lower() == other.lower():
+            raise ConfigError(
+                f"columns {one!r} and {other!r} differ only in case, which a lake table can't "
+                "hold. Give the pipeline a view of the source that renames one."
+            )

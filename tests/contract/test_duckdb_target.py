@@ -348,3 +348,20 @@ def test_another_process_has_the_file_and_is_killed(tmp_path: Path) -> None:
     assert target.ledger() == {}
     assert load(target, MADE, [person(2), deleted(1)]) == LoadCounts(inserted=1, deleted=1)
     target.close()
+
+
+def test_a_ledger_of_an_earlier_version_keeps_its_rows(tmp_path: Path) -> None:
+    """Columns that came later are added when it is read, and empty."""
+    path = tmp_path / "warehouse.duckdb"
+    target = DuckTarget(f"duckdb://{path}")
+    with target.begin() as transaction:
+        transaction.record(ledger_row(MADE))
+    before = target.ledger()
+    target.close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("ALTER TABLE naviglio.ledger DROP COLUMN batch_attempt")
+    again = DuckTarget(f"duckdb://{path}")
+    assert again.ledger() == before
+    with again.begin() as transaction:
+        transaction.record(ledger_row(MADE))
+    again.close()

@@ -96,6 +96,42 @@ def test_a_removed_column_is_asked_and_accepted(carried: Line) -> None:
     assert carried.questions() == []
 
 
+@pytest.mark.parametrize("back", ["name bytea", '"Name" text'])
+def test_a_removed_column_may_come_back_as_another(carried: Line, back: str) -> None:
+    """Of another type, or in another case of letters: the lake still has the old one."""
+    carried.source("ALTER TABLE t DROP COLUMN name")
+    carried.try_run()
+    carried.accept()
+    carried.run()
+    carried.target("ALTER TABLE t DROP COLUMN name")
+    carried.source(f"ALTER TABLE t ADD COLUMN {back}", "INSERT INTO t VALUES (99)")
+    carried.verify()
+    assert carried.agrees()
+    carried.source("DELETE FROM t WHERE id = 2", "INSERT INTO t VALUES (98)")
+    carried.verify()
+    assert carried.lake_is_target()
+
+
+def test_a_column_may_change_the_case_of_its_letters(streamed: Line) -> None:
+    """Delta tells names apart without it; the question is that of a removed column."""
+    streamed.source('ALTER TABLE t RENAME COLUMN name TO "Name"')
+    asked(streamed, "column 'name' removed")
+    streamed.accept()
+    streamed.run()
+    streamed.target("ALTER TABLE t DROP COLUMN name")
+    assert streamed.agrees()
+
+
+def test_columns_that_differ_in_case_are_refused_before_they_land(line: Line) -> None:
+    """What no lake table can hold must not be in a batch that it can't pass."""
+    line.declare(t=STREAM)
+    line.source(TABLE, 'ALTER TABLE t ADD COLUMN "NAME" text', "INSERT INTO t VALUES (1)")
+    error = error_of(line.try_run())
+    assert isinstance(error, ConfigError)
+    assert "differ only in case" in str(error)
+    assert line.batches() == []
+
+
 def test_a_changed_type_is_asked_and_the_remedy_heals(carried: Line) -> None:
     """The lake follows by itself; the target's own column is its owner's to change."""
     carried.source("ALTER TABLE t ALTER COLUMN name TYPE bytea USING name::bytea")

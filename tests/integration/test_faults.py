@@ -358,7 +358,7 @@ def test_a_rebuild_replays_to_the_very_same_rows(filled: Line) -> None:
 
 
 def test_a_missing_landing_file_is_told_by_name(filled: Line) -> None:
-    """A file that a manifest names and the disk lost: the lake stays, the path is told."""
+    """A file that the disk lost: the lake stays, and what the error advises heals."""
     filled.run()
     [lost] = filled.batches()[1].parts[0].files
     (filled.landing_of() / lost.path).unlink()
@@ -366,6 +366,14 @@ def test_a_missing_landing_file_is_told_by_name(filled: Line) -> None:
     error = error_of(filled.try_run())
     assert isinstance(error, StorageError), repr(error)
     assert lost.path in str(error)
+    assert "naviglio resnapshot" in str(error)
+    filled.resnapshot()
+    assert filled.agrees()
+    site = filled.site()
+    [group] = site.pipeline.groups
+    rebuild(site, group, group.tables[0])
+    site.close()
+    assert filled.agrees()
 
 
 # --- secrets ------------------------------------------------------------------------------------

@@ -12,10 +12,15 @@ from naviglio.ports import Both, IsNull, Not, Since
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """What a schema gained, and what else changed (which only a person can decide)."""
+    """What a schema gained, and what else changed (which only a person can decide).
+
+    `returned`: added columns that the lake still has from before, of another type or case of
+    letters. Only a whole reading can take their place.
+    """
 
     added: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -37,6 +42,17 @@ def drift(before: TableSchema, now: TableSchema) -> Drift:
         other.append(f"the key was {list(before.key)}, is {list(now.key)}")
     added = tuple(name for name in new if name not in old)
     return Drift(added=added, other=tuple(other))
+
+
+def returned(kept: TableSchema, now: TableSchema, added: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the added columns that a lake table of columns `kept` can't take beside them."""
+    there = {column.name.lower(): column for column in kept.columns}
+    new = [now.column(name) for name in added if name.lower() in there]
+    return tuple(
+        column.name
+        for column in new
+        if (old := there[column.name.lower()]).name != column.name or old.carrier != column.carrier
+    )
 
 
 def old_rows_gained(reading: Reading, added: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from naviglio.capture.diff import diff
-from naviglio.capture.drift import Drift, drift, old_rows_gained
+from naviglio.capture.drift import Drift, drift, old_rows_gained, returned
 from naviglio.capture.reading import Captured, Reading, refuse_torn
 from naviglio.capture.stream import begin, stream
 from naviglio.capture.sweep import due, sweep
@@ -35,6 +35,7 @@ def capture_table(
     """Read one table; `changed` is its schema's drift, `final` the windows it should cover."""
     refuse_torn(reading.spec, reading.snapshot)
     _refuse_bad_keys(reading)
+    wish = wish_after(changed, wish)
     captured = _by_way(reading, wish, changed, final)
     if captured.part is None:
         return captured
@@ -51,7 +52,16 @@ def capture_table(
 def drift_of(reading: Reading) -> Drift:
     """Return how the table's schema differs from its last landed one."""
     before = reading.last.schema if reading.last else None
-    return drift(before, reading.schema) if before else Drift()
+    found = drift(before, reading.schema) if before else Drift()
+    kept = reading.kept() if found.added else None
+    return replace(found, returned=returned(kept, reading.schema, found.added)) if kept else found
+
+
+def wish_after(changed: Drift, wish: Wish) -> Wish:
+    """Return what is asked of a table after its drift: all of it where columns have returned."""
+    if wish.whole or not changed.returned:
+        return wish
+    return Wish(whole=f"columns {list(changed.returned)} were others before they were removed")
 
 
 def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:

@@ -204,6 +204,7 @@ def _reading(
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
         held=lambda window: site.lake(table).held(table.event_time, window),
+        kept=lambda: site.lake(table).schema() if site.lake(table).exists() else None,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from naviglio.capture.drift import Drift
 from naviglio.capture.reading import Reading, refuse_torn
 from naviglio.capture.stream import readable
 from naviglio.capture.sweep import due
-from naviglio.capture.table import Wish, drift_of, why_whole
+from naviglio.capture.table import Wish, drift_of, why_whole, wish_after
 from naviglio.capture.windows import changed_windows, gaps
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows, reading_of
@@ -130,7 +130,7 @@ def _lacking(version: int | None, row: LedgerRow | None) -> int:
 
 def _step(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _Step:
     """Return what `capture_table` would do, by the same rules in the same order."""
-    spec = reading.spec
+    spec, wish = reading.spec, wish_after(drift, wish)
     refuse_torn(spec, reading.snapshot)
     if wish.windows and (not spec.event_time or spec.way == "diff"):
         step = _Step(action="nothing", why="no event time, so no part in partition runs")

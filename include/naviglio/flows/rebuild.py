@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from naviglio.errors import StorageError
 from naviglio.flows.identity import check_identity
-from naviglio.flows.replicate import Report, catch_up_target
+from naviglio.flows.replicate import Report, catch_up_target, part_to_apply
 from naviglio.flows.site import Site
-from naviglio.model import Group, Part, TableSpec
+from naviglio.model import Group, TableSpec
 
 
 def rebuild(site: Site, group: Group, table: TableSpec) -> Report:
@@ -24,7 +24,7 @@ def rebuild(site: Site, group: Group, table: TableSpec) -> Report:
         check_identity(site, alone)
     with report.timed("apply"):
         done = site.lake(table).rebuild(
-            ((manifest, _part(manifest.parts, table.name)) for manifest in landing.after(0)),
+            ((one, part_to_apply(landing, one, table.name)) for one in landing.after(0)),
             landing.store.root,
         )
         report.applied = {table.name: [done]}
@@ -32,7 +32,3 @@ def rebuild(site: Site, group: Group, table: TableSpec) -> Report:
         check_identity(site, alone)  # again: the table may have been unreadable before
         report.loaded = catch_up_target(site, alone)
     return report
-
-
-def _part(parts: tuple[Part, ...], table: str) -> Part | None:
-    return {part.table: part for part in parts}.get(table)

@@ -13,7 +13,9 @@ from naviglio.errors import NaviglioError
 from naviglio.flows.capture import capture
 from naviglio.flows.identity import check_identity
 from naviglio.flows.site import Site
+from naviglio.lake.source import is_whole
 from naviglio.lake.table import Applied
+from naviglio.landing.landing import Landing
 from naviglio.load.catch_up import catch_up
 from naviglio.model import Group, LedgerRow, Manifest, Part, TableSpec
 from naviglio.ports import Feed
@@ -75,7 +77,7 @@ def catch_up_lake(site: Site, group: Group) -> dict[str, list[Applied]]:
     for table in group.tables:
         lake = site.lake(table)
         applied = [
-            lake.apply(manifest, _part(manifest, table.name), landing.store.root)
+            lake.apply(manifest, part_to_apply(landing, manifest, table.name), landing.store.root)
             for manifest in landing.after(lake.number())
         ]
         done[table.name] = [found for found in applied if found is not None]
@@ -92,6 +94,21 @@ def _tell_applied(group: Group, table: TableSpec, applied: Sequence[Applied]) ->
         group.name, table.name, applied[-1].batch, sum(found.rows for found in applied),
         applied[-1].version,
     )  # fmt: skip
+
+
+def part_to_apply(landing: Landing, manifest: Manifest, table: str) -> Part | None:
+    """Return a batch's part of a table; None also where its files are lost and don't matter.
+
+    They don't where all rows were read whole later. Else the lake will tell which file it is.
+    """
+    part = _part(manifest, table)
+    if part is None or is_whole(part, landing.store.root):
+        return part
+    later = (_part(one, table) for one in landing.after(manifest.number))
+    if not any(one and one.kind == "snapshot" for one in later):
+        return part
+    log.warning("batch %d of %s has lost files and is passed over", manifest.number, table)
+    return None
 
 
 def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:

@@ -8,9 +8,7 @@ a commit of their own.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import pairwise
 
 import msgspec
 import pyarrow as pa
@@ -18,7 +16,8 @@ from deltalake import DeltaTable, Field
 from deltalake import Schema as DeltaSchema
 
 from naviglio.carriers import arrow_type
-from naviglio.errors import ConfigError, DataError
+from naviglio.described import refuse_case
+from naviglio.errors import DataError
 from naviglio.model import BEYOND, Column, TableSchema
 
 _LABEL = "naviglio.column"
@@ -35,7 +34,7 @@ class _Label:
 
 def arrow_fields(schema: TableSchema) -> pa.Schema:
     """Return the Arrow schema of the lake table, labelled with the logical schema."""
-    _check_case(schema.names)
+    refuse_case(schema.names)
     fields = [
         pa.field(c.name, arrow_type(c.carrier), metadata={_LABEL: _label(schema, c)})
         for c in schema.columns
@@ -70,7 +69,7 @@ def logical_schema(table: DeltaTable) -> TableSchema:
 class Step:
     """What must happen to a lake table's schema before rows of `schema` fit."""
 
-    replace: bool  # a carrier or the key is another: only an overwrite can take the rows
+    replace: bool  # a carrier, a name's case or the key is another: only an overwrite will do
     add: tuple[Field, ...] = ()
     relabel: tuple[tuple[str, dict[str, str]], ...] = ()
 
@@ -85,9 +84,10 @@ def step_between(table: DeltaTable, schema: TableSchema) -> Step:
     have = {field.name: field for field in table.schema().fields}
     known = logical_schema(table)
     fields = DeltaSchema.from_arrow(arrow_fields(schema)).fields
-    _check_case({*have, *schema.names})
+    spelled = {name.lower(): name for name in have}
     if (known.columns and known.key != schema.key) or any(
-        f.name in have and have[f.name].type != f.type for f in fields
+        f.name != spelled.get(f.name.lower(), f.name) or _differs(have.get(f.name), f)
+        for f in fields
     ):
         return Step(replace=True)
     return Step(
@@ -108,18 +108,11 @@ def only_adds(old: TableSchema, new: TableSchema) -> bool:
     return same and old.key == new.key and old.key_is_unique == new.key_is_unique
 
 
+def _differs(old: Field | None, new: Field) -> bool:
+    return old is not None and bool(old.type != new.type)
+
+
 def _label(schema: TableSchema, column: Column) -> str:
     place = schema.key.index(column.name) if column.name in schema.key else None
     label = _Label(column=column, key=place, key_is_unique=schema.key_is_unique)
     return json.dumps(msgspec.to_builtins(label), sort_keys=True)
-
-
-def _check_case(names: Collection[str]) -> None:
-    """Refuse what Delta can't hold: its columns are told apart without regard to case."""
-    folded = sorted(names, key=str.lower)
-    for one, other in pairwise(folded):
-        if one.lower() == other.lower():
-            raise ConfigError(
-                f"columns {one!r} and {other!r} differ only in case, which a lake table can't "
-                "hold. Give the pipeline a view of the source that renames one."
-            )

@@ -23,6 +23,15 @@ def read_files(files: Iterable[str], schema: pa.Schema) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
+def is_whole(part: Part, root: str) -> bool:
+    """Tell whether all files of a part are what the manifest says."""
+    try:
+        Source(part, root).check()
+    except StorageError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Source:
     """A part's files below the root of its landing."""

@@ -29,6 +29,7 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
                     "preserve_insertion_order": "false"}  # fmt: skip
         with duckdb.connect(where, config={**settings}) as engine:
             engine.execute("SET TimeZone = 'UTC'")
+            engine.execute("SET enable_progress_bar = false")  # it would write to stdout
             try:
                 yield engine
             except (duckdb.IOException, duckdb.OutOfMemoryException) as error:

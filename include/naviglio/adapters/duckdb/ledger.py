@@ -20,6 +20,7 @@ _TYPES = {
         ("version", "batch", "inserted", "updated", "deleted", "unchanged"), "BIGINT"
     ),
 }  # fmt: skip
+_LATER = ("batch_attempt",)  # columns that a ledger of an earlier version lacks
 _EXISTS = (
     "SELECT 1 FROM duckdb_tables() WHERE database_name = ? AND schema_name = ? AND table_name = ?"
 )
@@ -31,6 +32,12 @@ def create_ledger(catalogue: str) -> str:
     return (
         f"CREATE TABLE IF NOT EXISTS {table(catalogue, LEDGER)} ({defined}, PRIMARY KEY (target))"
     )
+
+
+def add_column(catalogue: str, name: str) -> str:
+    """Return the statement that gives a ledger of an earlier version a later column."""
+    ledger = table(catalogue, LEDGER)
+    return f"ALTER TABLE {ledger} ADD COLUMN IF NOT EXISTS {quote(name)} VARCHAR DEFAULT ''"
 
 
 def create_schema(catalogue: str, name: str) -> str:
@@ -54,6 +61,8 @@ def rows(connection: duckdb.DuckDBPyConnection, catalogue: str) -> dict[str, Led
     """Return all rows by target; empty when there is no ledger."""
     if not exists(connection, catalogue):
         return {}
+    for name in _LATER:
+        connection.execute(add_column(catalogue, name))
     return {row[0]: _row(row) for row in fetch(connection, _select(catalogue))}
 
 
