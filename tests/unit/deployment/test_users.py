@@ -64,7 +64,7 @@ def test_nobody_is_added_before_the_first_start(tmp_path: Path) -> None:
 def test_no_command_runs_without_the_database(place: Place) -> None:
     """Airflow would answer with pages of a traceback."""
     (place.folder / "migrated").touch()
-    with pytest.raises(ConfigError, match="stopped. Run `naviglio airflow start`"):
+    with pytest.raises(ConfigError, match=r"stopped\. Run `naviglio airflow start`"):
         airflow.command_of(place)
 
 
