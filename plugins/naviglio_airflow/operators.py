@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from naviglio.errors import NaviglioError, RetryableError
+from naviglio.errors import ConfigError, NaviglioError, RetryableError
 from naviglio_airflow.assets import lake_asset, last_extra, target_asset
 from naviglio_airflow.wishes import Asked, asked_of
 
@@ -45,7 +45,7 @@ class NaviglioOperator(BaseOperator):
 
     Args:
         pipeline: The path of the pipeline's YAML file.
-        groups: The groups to work through, in order; none: all.
+        groups: The group, or the groups, to work through; none: all.
         kwargs: What every operator takes.
     """
 
@@ -53,10 +53,10 @@ class NaviglioOperator(BaseOperator):
     ui_color = "#d9e8f5"
     lineage: str  # the step, as `naviglio_airflow.lineage` knows it
 
-    def __init__(self, *, pipeline: str, groups: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *, pipeline: str, groups: str | Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pipeline = pipeline
-        self.groups = list(groups)
+        self.groups = [groups] if isinstance(groups, str) else list(groups)
         self._at_work = False
 
     def on_kill(self) -> None:
@@ -101,9 +101,14 @@ class NaviglioOperator(BaseOperator):
             self._at_work = False
 
     def _groups(self, pipeline: Pipeline) -> list[Group]:
-        if not self.groups:
-            return list(pipeline.groups)
-        return [group for group in pipeline.landings if group.name in self.groups]
+        known = {group.name: group for group in pipeline.landings}
+        unknown = [name for name in self.groups if name not in known]
+        if unknown:
+            raise ConfigError(
+                f"task {self.task_id!r}: pipeline {pipeline.name!r} has no group "
+                f"{', '.join(map(repr, unknown))}; it has {', '.join(known)}. Correct `groups`."
+            )
+        return [known[name] for name in self.groups] or list(pipeline.groups)
 
 
 class CaptureOperator(NaviglioOperator):
@@ -134,8 +139,10 @@ class PublishingOperator(NaviglioOperator):
     the table is published, which the next task reads: an event that was lost comes again.
     """
 
-    def __init__(self, *, outlets: Sequence[Asset] = (), **kwargs: Any) -> None:
-        super().__init__(outlets=list(outlets), inlets=list(outlets), **kwargs)
+    def __init__(
+        self, *, outlets: Sequence[Asset] = (), inlets: Sequence[Asset] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(outlets=list(outlets), inlets=[*inlets, *outlets], **kwargs)
 
     @abstractmethod
     def asset(self, site: Site, table: TableSpec) -> Asset:

@@ -1,8 +1,11 @@
 """What the page asks of the flows."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
 
 from naviglio.config.home import Home
 from naviglio.config.pipeline import Folder, read_folder
@@ -16,11 +19,26 @@ from naviglio.model import Pipeline, Question
 from naviglio_airflow.connections import AirflowConnections
 
 LAST = 10
+_KEEP_S = 30.0
 
 
 def folder() -> Folder:
-    """Read the folder of pipelines; where there is none, there are no pipelines."""
+    """Return the folder of pipelines as it stands; where there is none, there are no pipelines."""
     path = Home.find(os.environ).pipelines
+    return _read(path, tuple(_states(path)), int(time.monotonic() / _KEEP_S))
+
+
+def _states(path: Path) -> Iterator[tuple[str, int, int]]:
+    for file in sorted(path.glob("*")):
+        with suppress(OSError):  # it has just gone
+            found = file.stat()
+            yield file.name, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, state: tuple[object, ...], moment: int) -> Folder:
+    """Read the folder once for each state: browsers ask every ten seconds for each pipeline."""
+    del state, moment  # what the files name, such as programs, may change without them
     try:
         return read_folder(path)
     except ConfigError as error:

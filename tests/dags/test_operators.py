@@ -131,6 +131,16 @@ def test_the_documented_dag_runs(line: Line) -> None:
     assert line.agrees("r")
 
 
+def test_an_unknown_group_is_named(line: Line) -> None:
+    """With the known ones; a single name may stand without a list."""
+    path = str(path_of(line))
+    task = CaptureOperator(task_id="c", pipeline=path, groups=["t", "orders"])
+    with pytest.raises(AirflowFailException, match="no group 'orders'; it has t, r"):
+        NaviglioOperator.execute(task, context())
+    one = CaptureOperator(task_id="c", pipeline=path, groups="r")
+    assert NaviglioOperator.execute(one, context())["upserts"] == 1
+
+
 def test_a_lane_goes_on_after_a_group_that_fails(line: Line) -> None:
     """The other groups of the task are done, and it fails with what the one said."""
     line.source("DROP TABLE t")

@@ -66,12 +66,12 @@ def _waits(running: Running) -> bool:
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_button_leaves_no_session_file_or_staging_table(running: Running) -> None:
     """A capture and a load, marked as failed while their server holds them; the next run heals."""
     running.api.ready(DAG)
     running.api.pause(f"{DAG}.watch")  # one run at a time
-    running.drained(DAG, tables=TABLES)
+    running.carried(DAG)
     _ended_by_the_button(
         running, "flights.capture", running.url("operations_app"), "public.flights"
     )
@@ -87,13 +87,13 @@ def test_the_button_leaves_no_session_file_or_staging_table(running: Running) ->
 _STAGING = "SELECT tablename FROM pg_tables WHERE schemaname = 'naviglio' AND tablename ~ '^s_'"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_kill_between_the_loads_commit_and_its_event_loses_no_event(running: Running) -> None:
     """The ledger moved, Airflow never heard of it: the retry has nothing to load, and publishes."""
     api = running.api
     api.ready(DAG)
     api.pause(f"{DAG}.watch")
-    running.drained(DAG, tables=TABLES)
+    running.carried(DAG)
     told = len(_events(running))
     (day,) = advance(running.url("operations_app"), 1)
     time.sleep(1.2)  # what is younger than the fence's margin waits for the next run
@@ -146,16 +146,8 @@ def _events(running: Running) -> list[dict[str, Any]]:
 def test_the_form_refuses_what_it_does_not_know(
     running: Running, form: dict[str, Any], said: str
 ) -> None:
-    """Before a run is made, with the values that it knows; a word it lacks fails the run."""
+    """Before a run is made, with the values that it knows."""
     running.api.ready(DAG)
     with pytest.raises(TargetError, match="Invalid input for param") as refused:
         running.api.trigger(DAG, **form)
     assert said in str(refused.value)
-
-
-def test_a_misspelt_word_of_the_form_fails_the_run(running: Running) -> None:
-    """Airflow takes it; the first tasks don't, and nothing is captured."""
-    running.api.ready(DAG)
-    ended = running.api.ended(DAG, running.api.trigger(DAG, tabels=["flights"]))
-    assert ended.state == "failed"
-    assert ended.tasks["flights.capture"] == "failed"

@@ -101,6 +101,8 @@ def command_of(place: Place) -> tuple[str, dict[str, str]]:
         raise ConfigError(
             f"{place.folder}: no Airflow was started here yet. Run `naviglio airflow start`."
         )
+    if not embedded.running(place.home):
+        raise ConfigError("the embedded PostgreSQL is stopped. Run `naviglio airflow start`.")
     told = _told(place, embedded.urls(place.home)["airflow_db"], "scheduler")
     return declared.command(), inherited(os.environ) | told
 

@@ -53,6 +53,13 @@ def stop(home: Home) -> ServerReport:
     )
 
 
+def running(home: Home) -> bool:
+    """Tell whether the server runs."""
+    from naviglio.adapters.postgres.embedded import Cluster
+
+    return Cluster(home.postgres).running()
+
+
 def urls(home: Home) -> Mapping[str, str]:
     """Return the running server's own URLs by connection id, passwords in them."""
     from naviglio.adapters.postgres.embedded import Cluster

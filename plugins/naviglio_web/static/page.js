@@ -41,8 +41,17 @@ async function batches(details) {
 
 async function all() {
   if (document.hidden || dialog.open) return;
-  await Promise.all([...document.querySelectorAll("section[data-dag]")].map(refresh));
+  await Promise.all([...near].map(refresh));
 }
+
+// Of many pipelines only those near the screen are asked for.
+const near = new Set();
+const observer = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) near.delete(target);
+    else if (!near.has(target)) { near.add(target); refresh(target); }
+  }
+}, { rootMargin: "1500px" });
 
 document.addEventListener("toggle", (event) => { if (event.target.open) batches(event.target); }, true);
 document.addEventListener("click", (event) => {
@@ -67,4 +76,4 @@ try { if (parent !== window) new MutationObserver(theme).observe(parent.document
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
 document.addEventListener("visibilitychange", all);
 setInterval(all, EVERY_MS);
-all();
+for (const section of document.querySelectorAll("section[data-dag]")) observer.observe(section);

@@ -61,6 +61,13 @@ def test_nobody_is_added_before_the_first_start(tmp_path: Path) -> None:
             ask()
 
 
+def test_no_command_runs_without_the_database(place: Place) -> None:
+    """Airflow would answer with pages of a traceback."""
+    (place.folder / "migrated").touch()
+    with pytest.raises(ConfigError, match=r"stopped\. Run `naviglio airflow start`"):
+        airflow.command_of(place)
+
+
 def test_only_the_api_server_is_told_of_users(place: Place) -> None:
     """So a new user starts nothing anew but it."""
     before = {name: airflow._told(place, "postgresql://h/d", name) for name in airflow.NAMES}
