@@ -39,6 +39,17 @@ class SparkHook(SparkSubmitHook):
         del conn_id
         return self._checked
 
+    def submit(self, application: str = "", **kwargs: Any) -> str | None:
+        """Submit and wait for the end; whatever else ends the waiting ends the application."""
+        try:
+            return super().submit(application, **kwargs)
+        except BaseException:
+            self.on_kill()
+            raise
+        finally:
+            if self._submit_sp is not None:
+                self._submit_sp.stdout.close()
+
     def on_kill(self) -> None:
         """End the whole application, then what the provider knows to end elsewhere."""
         if self._submit_sp is not None and self._submit_sp.poll() is None:
@@ -66,9 +77,6 @@ class Submitter:
             raise RetryableError(
                 "spark-submit ended badly. What it said is in the task's log, above."
             ) from error
-        except BaseException:
-            hook.on_kill()
-            raise
 
     def hook(self, cluster: Cluster, application: Application) -> SparkHook:
         """Return the provider's hook for an application."""

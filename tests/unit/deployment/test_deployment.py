@@ -154,7 +154,7 @@ def test_sparks_connection_is_declared_with_its_options() -> None:
             "extra": {"deploy-mode": "client", "queue": "etl", "proxy-user": "ann"},
         }
     }  # fmt: skip
-    with pytest.raises(ConfigError, match="'mesos://m' "):
+    with pytest.raises(ConfigError, match="'mesos://m'; known"):
         declared.connections({}, "mesos://m", print)
 
 
