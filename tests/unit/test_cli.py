@@ -257,6 +257,22 @@ def test_help_imports_nothing_heavy() -> None:
     assert ran.stdout == "[]\n"
 
 
+def test_a_command_never_imports_pandas() -> None:
+    """Neither do the drivers and engines that it works with: half of an idle run would go there."""
+    script = (
+        "import sys; sys.argv = ['naviglio', '--version']; from naviglio.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "import adbc_driver_postgresql.dbapi, deltalake, duckdb, pgpq, pyarrow.dataset\n"
+        "print(pyarrow.table({'a': [1, None]}).to_pylist(), 'pandas' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, cwd=ROOT / "include",
+    )  # fmt: skip
+    assert ran.stdout.splitlines()[-1] == "[{'a': 1}, {'a': None}] False"
+
+
 # --- commands that need no server -----------------------------------------------------------------
 
 

@@ -58,6 +58,8 @@ def fill(
         counted = Counted(batches, arrow_schema(schema, changes=not whole))
         copied = copy(connection, name, counted)
         # Without statistics a delete's anti-join may be planned as a loop over the whole staging.
+        # A sample of 3,000 rows is enough for that; 30,000 cost a seventh of the COPY.
+        connection.execute("SET LOCAL default_statistics_target = 10")
         analysed = [*schema.key] if whole else [*schema.key, OP]
         connection.execute(f"ANALYZE {name} ({columns(analysed)})")
     return Staging(
