@@ -26,6 +26,7 @@ from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
 from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, SourceError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
+from naviglio.pool import Terms
 from naviglio.ports import Buckets, Keys, Scan, Since, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
@@ -236,7 +237,7 @@ def test_every_type_arrives_exactly(
     scan = scan_of(source, name)
     found = {row["n"]: row for row in read(source, replace(scan, hashes="both"))}
     column = scan.schema.column("v")
-    made.owner.execute(pin(local=False).encode())
+    made.owner.execute(pin(Terms(), local=False).encode())
     try:
         for number, (_, carried) in enumerate(cells):
             row = found[number]
@@ -535,7 +536,7 @@ def test_swapped_values_change_the_sum(source: Source, made: Made, owner: Connec
     for _ in range(5000):
         one, other = chance.sample(range(1, 401), 2)
         pairs.append((one, other, chance.choice("abcdkl")))
-    owner.execute(pin(local=False).encode())
+    owner.execute(pin(Terms(), local=False).encode())
     try:
         unswapped, swapped = _pair_sums(owner, scan, pairs)
     finally:

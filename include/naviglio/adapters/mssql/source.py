@@ -21,7 +21,7 @@ from naviglio.adapters.mssql.errors import translated
 from naviglio.adapters.mssql.fit import Found, find
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.hashing import HASH_SPEC, joined
-from naviglio.adapters.mssql.session import address, connect
+from naviglio.adapters.mssql.session import address, connect, readers
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, table
 from naviglio.adapters.mssql.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
@@ -76,14 +76,14 @@ NOW = (
     " CAST(SYSUTCDATETIME() AS datetime2(6)))"
 )
 BEGIN = ("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", "BEGIN TRANSACTION")
-END = "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
 
 
 class MssqlSource:
-    """A database that is read; each snapshot has a connection of its own."""
+    """A database that is read; sessions of snapshots are kept as the URL says."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._reading = readers(url)
         self._where = f"database {address(url).database!r}"
         self._open: Connection | None = None
 
@@ -129,18 +129,14 @@ class MssqlSource:
     @contextmanager
     def snapshot(self) -> Iterator[MssqlSnapshot]:
         """Open one SNAPSHOT transaction; ConfigError where the database allows none."""
-        connection = connect(self._url, owner=SourceError)
-        try:
+        with self._reading.session() as connection:
             with translated(self._where, SourceError):
                 snapshot = MssqlSnapshot(connection, self._where)
             yield snapshot
-        finally:
-            with suppress(mssql_python.Error):
-                connection.execute(END).close()
-            connection.close()
 
     def close(self) -> None:
-        """Give back the connection; a later question opens another."""
+        """Give back the connections; a later question opens others."""
+        self._reading.close()
         connection, self._open = self._open, None
         if connection is not None:
             with suppress(mssql_python.Error):

@@ -7,15 +7,16 @@ and `DISCARD ALL`, of a trigger or a pool, lead back to the role and never to th
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TypeGuard
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from naviglio.adapters.postgres import ledger
+from naviglio.adapters.postgres.session import parted
 from naviglio.adapters.postgres.sql import quote
 from naviglio.errors import ConfigError, TargetError
 
-_CONNECT_S = 15
 _CLIENT_GONE = "10s"  # a killed worker's statement ends, and its locks with it, after this
 _SESSION = {  # in these forms, the same everywhere, text carries values
     "TimeZone": "UTC",
@@ -28,13 +29,17 @@ _KNOWS_SET = 160000  # from this version on a member may be kept from SET ROLE
 _LEDGER_RIGHTS = ("SELECT", "INSERT", "UPDATE")
 
 
-def connect(url: str, lock_wait_s: float, run_as: str = "") -> psycopg.Connection:
-    """Open a session with its settings pinned, from its start as the role `run_as` if given."""
-    said = conninfo_to_dict(url)
+def connect(url: str, lock_wait_s: float | None, run_as: str = "") -> psycopg.Connection:
+    """Open a session with its settings pinned, from its start as the role `run_as` if given.
+
+    Without `lock_wait_s` it waits for a lock as long as the URL says.
+    """
+    plain, terms = parted(url)
+    said = conninfo_to_dict(plain)
     options = f"{said.get('options') or ''} -c role={_escaped(run_as)}" if run_as else None
     connection = psycopg.connect(
-        url, autocommit=True, prepare_threshold=None, client_encoding="utf8",
-        connect_timeout=said.get("connect_timeout") or _CONNECT_S,
+        plain, autocommit=True, prepare_threshold=None, client_encoding="utf8",
+        connect_timeout=said.get("connect_timeout") or terms.login_timeout_s,
         application_name=said.get("application_name") or "naviglio",
         options=options or said.get("options"),
     )  # fmt: skip
@@ -44,16 +49,30 @@ def connect(url: str, lock_wait_s: float, run_as: str = "") -> psycopg.Connectio
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         for name, setting in _SESSION.items():
             _set(connection, name, setting)
-        patience = f"{lock_wait_s * 1000:.0f}ms"
+        wait_s = terms.lock_timeout_s if lock_wait_s is None else lock_wait_s
+        patience = f"{wait_s * 1000:.0f}ms"
         _set(connection, "lock_timeout", patience)
         # A frozen client keeps no lock for longer than others wait for it.
         _set(connection, "idle_in_transaction_session_timeout", patience)
+        _set(connection, "statement_timeout", f"{terms.statement_timeout_s}s")
         with suppress(psycopg.errors.InvalidParameterValue):  # where the server can't tell
             _set(connection, "client_connection_check_interval", _CLIENT_GONE)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def is_alive(connection: psycopg.Connection | None) -> TypeGuard[psycopg.Connection]:
+    """Tell whether a session that is between two transactions is still there."""
+    if connection is None or connection.closed:
+        return False
+    try:
+        connection.execute("SELECT")
+    except psycopg.OperationalError:
+        connection.close()
+        return False
+    return True
 
 
 def _refuse_other(connection: psycopg.Connection, run_as: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 
@@ -18,6 +19,7 @@ from naviglio.adapters.postgres.places import HERE, check_follows, place_from, w
 from naviglio.adapters.postgres.session import (
     SNAPSHOT_NAME,
     conninfo,
+    parted,
     pin,
     place_of,
     translated_adbc,
@@ -25,27 +27,57 @@ from naviglio.adapters.postgres.session import (
 from naviglio.adapters.postgres.sql import table
 from naviglio.errors import RetryableError
 from naviglio.model import Place, TableName, TableSchema, Window
+from naviglio.pool import Pool, Terms, Way, pool_of
 from naviglio.ports import Buckets, Digest, Scan
 
 BATCH_BYTES = 8 << 20  # of what travels; what ADBC decodes to is of the same order
 _LOCKABLE = ("r", "p")
 
 
-@contextmanager
-def open_snapshot(url: str) -> Iterator[PostgresSnapshot]:
-    """Open a connection of its own and take the snapshot now."""
-    where = place_of(url)
-    with translated_adbc(where):
-        connection = adbc.connect(conninfo(url, SNAPSHOT_NAME))
-    snapshot: PostgresSnapshot | None = None
-    try:
-        snapshot = PostgresSnapshot(connection, where)
-        yield snapshot
-    finally:
+def readers(url: str) -> Pool[adbc.Connection]:
+    """Return the sessions of snapshots; one that rests has no transaction open."""
+
+    def opened() -> adbc.Connection:
         with translated_adbc(where):
-            if snapshot is not None:
+            connection = adbc.connect(conninfo(url, SNAPSHOT_NAME))
+            connection.adbc_connection.set_autocommit(True)
+        return connection
+
+    where, (_, terms) = place_of(url), parted(url)
+    return pool_of("snapshot", url, Way(open=opened, wake=_wake, rest=_rest), terms, where)
+
+
+def _wake(connection: adbc.Connection) -> bool:
+    """Ask the server, then begin a transaction: it stands from its first statement."""
+    try:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("RESET ROLE")  # whatever was done in it, it is its login's again
+        connection.adbc_connection.set_autocommit(False)
+    except adbc_driver_manager.Error:
+        return False
+    return True
+
+
+def _rest(connection: adbc.Connection) -> bool:
+    try:
+        connection.rollback()
+        connection.adbc_connection.set_autocommit(True)
+    except adbc_driver_manager.Error:
+        return False
+    return True
+
+
+@contextmanager
+def open_snapshot(sessions: Pool[adbc.Connection], url: str) -> Iterator[PostgresSnapshot]:
+    """Take the snapshot now, in a session of its own."""
+    where, (_, terms) = place_of(url), parted(url)
+    with sessions.session() as connection:
+        snapshot = PostgresSnapshot(connection, where, terms)
+        try:
+            yield snapshot
+        finally:
+            with translated_adbc(where):
                 snapshot.leave()
-            connection.close()
 
 
 class PostgresSnapshot:
@@ -55,14 +87,14 @@ class PostgresSnapshot:
     the transaction. Reading on then raises RetryableError.
     """
 
-    def __init__(self, connection: adbc.Connection, where: str) -> None:
+    def __init__(self, connection: adbc.Connection, where: str, terms: Terms) -> None:
         self._connection = connection
         self._where = where
         self._left_early = False
         self._reading: Generator[pa.RecordBatch, None, None] | None = None
         self._checked: set[tuple[TableName, TableSchema]] = set()
         self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        self._rows(pin(local=True))
+        self._rows(pin(terms, local=True))
         self._place = place_from(self._rows(HERE)[0])
 
     def place(self, since: Place | None) -> Place:
@@ -83,9 +115,14 @@ class PostgresSnapshot:
             yield from self._reading
 
     def leave(self) -> None:
-        """End a read whose consumer failed: closing a connection that is read from crashes."""
+        """End a read whose consumer failed: closing a connection that is read from crashes.
+
+        Where one was cancelled, the session ends: the cancel may hit whatever comes next in it.
+        """
         if self._reading is not None:
             self._reading.close()
+        if self._left_early:
+            self._connection.close()
 
     def digest(
         self, scan: Scan, by: Buckets | Sequence[Window], event_time: str = ""

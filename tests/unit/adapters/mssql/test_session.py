@@ -12,6 +12,7 @@ from mssql_python.connection_string_parser import _ConnectionStringParser
 
 from naviglio.adapters.mssql.session import address, connect, settings
 from naviglio.errors import ConfigError, NaviglioError
+from naviglio.pool import Terms
 from tests.unit.adapters.mssql.tsql import parsed
 
 WORDS = st.text(
@@ -43,7 +44,7 @@ def test_what_a_url_may_say() -> None:
     assert read["server"] == "tcp:::1,14330"
     assert (read["encrypt"], read["trustservercertificate"]) == ("strict", "yes")
     told = address(url)
-    assert (told.lock_timeout_s, told.login_timeout_s, told.statement_timeout_s) == (5, 3, 600)
+    assert told.terms == Terms(lock_timeout_s=5, login_timeout_s=3, statement_timeout_s=600)
 
 
 @given(WORDS, WORDS, WORDS)
