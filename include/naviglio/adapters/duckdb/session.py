@@ -77,6 +77,7 @@ def connect(at: Address) -> duckdb.DuckDBPyConnection:
         config = {**at.settings, "autoinstall_known_extensions": "false"}
         connection: duckdb.DuckDBPyConnection = free(duckdb.connect, at.path, config={**config})
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")  # it would write into what we print
     except duckdb.Error as error:
         raise translate(error, f"file {at.path!r}") from None
     return connection

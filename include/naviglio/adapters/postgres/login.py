@@ -1,11 +1,14 @@
 """Sessions that write: as the connection's login, or as a role that it may take.
 
 A session that impersonates does so from its start, by an option of its connection. So `RESET ROLE`
-and `DISCARD ALL`, of a trigger or a pool, lead back to the role and never to the login.
+and `DISCARD ALL`, of a trigger or a pool, lead back to the role and never to the login. `SET ROLE
+NONE` does lead there: whoever may put a trigger on a target can act as the login. PostgreSQL has no
+bar against it; a load whose session isn't the role's at its end is rolled back.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import TypeGuard
 
@@ -17,6 +20,7 @@ from naviglio.adapters.postgres.session import parted
 from naviglio.adapters.postgres.sql import quote
 from naviglio.errors import ConfigError, TargetError
 
+log = logging.getLogger("naviglio.load")
 _CLIENT_GONE = "10s"  # a killed worker's statement ends, and its locks with it, after this
 _SESSION = {  # in these forms, the same everywhere, text carries values
     "TimeZone": "UTC",
@@ -84,13 +88,30 @@ def _refuse_other(connection: psycopg.Connection, run_as: str) -> None:
         )
 
 
+def refuse_changed(connection: psycopg.Connection, run_as: str) -> None:
+    """Raise TargetError where a transaction has made the session another's than the role's."""
+    ((found,),) = connection.execute("SELECT current_user::text").fetchall()
+    if found != run_as:
+        raise TargetError(
+            f"database {connection.info.dbname!r}: the load began as {run_as!r} and became "
+            f"{found!r}: a trigger or a function of the target changed the role. Nothing was "
+            "loaded. Have it removed."
+        )
+
+
 def refuse_stranger(connection: psycopg.Connection, run_as: str) -> None:
     """Raise TargetError where the login of `connection` may not become the role `run_as`."""
     way = "SET" if connection.info.server_version >= _KNOWS_SET else "MEMBER"
     found = connection.execute(
-        "SELECT pg_has_role(session_user, oid, %s) FROM pg_roles WHERE rolname = %s", (way, run_as)
-    ).fetchone()
-    if found == (True,):
+        "SELECT pg_has_role(session_user, oid, %s), pg_has_role(session_user, oid, 'USAGE')"
+        " FROM pg_roles WHERE rolname = %s", (way, run_as)
+    ).fetchone()  # fmt: skip
+    if found is not None and found[0]:
+        if found[1]:
+            log.warning(
+                "login %r has all rights of %r by itself: make it NOINHERIT, so that it can do no "
+                "more than stage", connection.info.user, run_as,
+            )  # fmt: skip
         return
     login, where = connection.info.user, f"database {connection.info.dbname!r}"
     if found is None:

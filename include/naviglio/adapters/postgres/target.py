@@ -144,6 +144,8 @@ class PostgresTarget:
                 yield transaction
                 if connection is own:
                     _drop(own, transaction.merged)
+                else:
+                    login.refuse_changed(connection, self._run_as)
             if connection is not own:  # only their owner may
                 _drop(own, transaction.merged)
 
