@@ -99,10 +99,12 @@ _KNOWN = (
     # the network, in the driver's words
     _Known(-1, r"Failed to load the driver", ConfigError,
            "the driver can't be loaded: a library is missing, often libltdl7 or libgssapi-krb5-2"),
+    _Known(-1, r"Error code 0x2749\b|Connection refused", RetryableError,
+           "the connection is refused: no server listens at this address and port"),
     _Known(-1, r"SSL Provider|SSL routines|TLS handshake|certificate (verify|chain)", ConfigError),
     _Known(-1, r"TCP Provider|Named Pipes Provider|Communication link failure|connection is broken"
            r"|Unable to (complete login|establish)|Login timeout expired|Connection reset"
-           r"|connection has been closed|Connection refused|Connection(Error| error)|Broken pipe"
+           r"|connection has been closed|Connection(Error| error)|Broken pipe"
            r"|network-related|Could not open a connection", RetryableError),
 )  # fmt: skip
 _WORDS = tuple((known, re.compile(known.words, re.IGNORECASE | re.DOTALL)) for known in _KNOWN)

@@ -49,8 +49,14 @@ class Address:
     """What a URL says: how to connect, how long to wait, and which sessions to keep."""
 
     text: str = field(repr=False)  # the driver's connection string: it holds the password
+    server: str
     database: str
     terms: Terms
+
+    @property
+    def where(self) -> str:
+        """Where it leads, for people: no user, no password."""
+        return f"database {self.database!r} at {self.server}"
 
     @property
     def lock_timeout_s(self) -> int:
@@ -88,7 +94,7 @@ def address(url: str) -> Address:
     if not said["PacketSize"].isdecimal() or int(said["PacketSize"]) not in _PACKET_BYTES:
         raise _unreadable(f"packet_size is from {_PACKET_BYTES.start} to {_PACKET_BYTES.stop - 1}")
     text = ";".join(f"{name}={_braced(value)}" for name, value in said.items())
-    return Address(text=text, database=database, terms=terms)
+    return Address(text=text, server=f"{host}:{port}", database=database, terms=terms)
 
 
 def connect(
@@ -96,7 +102,7 @@ def connect(
 ) -> Connection:
     """Return an open connection in autocommit; `owner` acts on what only the server can mend."""
     said = address(url)
-    with translated(f"database {said.database!r}", owner):
+    with translated(said.where, owner):
         terms = said.terms
         connection = mssql_python.connect(said.text, autocommit=True, timeout=terms.login_timeout_s)
         try:
@@ -115,7 +121,7 @@ def readers(url: str) -> Pool[Connection]:
     """Return the sessions of snapshots; one that rests has no transaction open."""
     said = address(url)
     way = Way(open=lambda: connect(url, owner=SourceError), wake=_wake, rest=_rest)
-    return pool_of("snapshot", url, way, said.terms, f"database {said.database!r}")
+    return pool_of("snapshot", url, way, said.terms, said.where)
 
 
 def _wake(connection: Connection) -> bool:

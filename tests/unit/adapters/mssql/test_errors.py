@@ -210,6 +210,7 @@ def test_what_is_blamed() -> None:
     ("state", "text", "kind"),
     [
         ("08S01", "TCP Provider: Error code 0x68", RetryableError),
+        ("08001", "TCP Provider: Error code 0x2749", RetryableError),
         ("08001", "Login timeout expired", RetryableError),
         ("HYT00", "Une erreur", RetryableError),
         ("08001", "SSL Provider: [error:0A000086:SSL routines::certificate verify failed]",
