@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -16,7 +18,7 @@ from naviglio.adapters.postgres.snapshot import PostgresSnapshot
 from naviglio.adapters.postgres.source import PostgresSource
 from naviglio.adapters.postgres.target import PostgresTarget
 from naviglio.capture.table import Wish
-from naviglio.errors import ContentionError, NaviglioError, RetryableError
+from naviglio.errors import ConfigError, ContentionError, NaviglioError, RetryableError
 from naviglio.flows.replicate import replicate
 from naviglio.flows.site import open_site
 from naviglio.model import TableName
@@ -251,6 +253,40 @@ def test_a_server_that_restarts_between_steps_is_met_again(
             assert report.error is None
     assert restarts == ["capture: after manifest", "apply: after commit"] * 2
     assert line.agrees()
+
+
+@pytest.fixture
+def without_tls() -> Iterator[int]:
+    """A port where somebody answers as a PostgreSQL without TLS does; nobody may log in."""
+    with socket.create_server(("127.0.0.1", 0)) as listening_at:
+
+        def answer() -> None:
+            while True:
+                try:
+                    client, _ = listening_at.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(8)
+                    client.sendall(b"N")
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield listening_at.getsockname()[1]
+
+
+def test_the_tls_that_a_url_asks_for_is_never_left_out(without_tls: int) -> None:
+    """Reading and writing; which is for the configuration, and no password goes over the line."""
+    url = f"postgresql://u:secret@127.0.0.1:{without_tls}/d?sslmode=require&login_timeout=5"
+    opened = PostgresSource(url)
+    questions: list[Callable[[], object]] = [
+        lambda: opened.fence(0.0, None),
+        lambda: opened.snapshot().__enter__(),
+        lambda: PostgresTarget(url).ledger(),
+    ]
+    for ask in questions:
+        with pytest.raises(ConfigError, match="does not support SSL") as caught:
+            ask()
+        assert "secret" not in str(caught.value)
 
 
 def test_a_parameter_that_is_wrong_is_told_without_the_url(cluster: Cluster) -> None:

@@ -120,11 +120,12 @@ def connect(
 def readers(url: str) -> Pool[Connection]:
     """Return the sessions of snapshots; one that rests has no transaction open."""
     said = address(url)
-    way = Way(open=lambda: connect(url, owner=SourceError), wake=_wake, rest=_rest)
+    way = Way(open=lambda: connect(url, owner=SourceError), wake=is_alive, rest=_rest)
     return pool_of("snapshot", url, way, said.terms, said.where)
 
 
-def _wake(connection: Connection) -> bool:
+def is_alive(connection: Connection) -> bool:
+    """Ask the server whether a session that is between two steps is still there."""
     return _done(connection, "SELECT 1")
 
 

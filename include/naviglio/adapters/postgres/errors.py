@@ -22,7 +22,11 @@ _WITH_VALUES = ("22", "P0")  # primary messages that may hold a row's values
 _MOMENTARY = re.compile(
     r"starting up|shutting down|recovery|too many|slots|not yet accept|terminat", re.I
 )
-_REFUSED_LOGIN = re.compile(r"FATAL:|no password supplied|invalid .* option|authentication", re.I)
+_REFUSED_LOGIN = re.compile(
+    r"FATAL:|no password supplied|invalid .* (option|value)|authentication|not support SSL"
+    r"|certificate",
+    re.I,
+)
 
 
 @contextmanager
