@@ -101,7 +101,8 @@ _KNOWN = (
            "the driver can't be loaded: a library is missing, often libltdl7 or libgssapi-krb5-2"),
     _Known(-1, r"Error code 0x2749\b|Connection refused", RetryableError,
            "the connection is refused: no server listens at this address and port"),
-    _Known(-1, r"SSL Provider|SSL routines|TLS handshake|certificate (verify|chain)", ConfigError),
+    _Known(-1, r"SSL Provider|SSL routines|TLS handshake|certificate (verify|chain)"
+           r"|Encryption not supported", ConfigError),
     _Known(-1, r"TCP Provider|Named Pipes Provider|Communication link failure|connection is broken"
            r"|Unable to (complete login|establish)|Login timeout expired|Connection reset"
            r"|connection has been closed|Connection(Error| error)|Broken pipe"
