@@ -37,6 +37,7 @@ from naviglio.model import (
 )
 from naviglio.points import reach
 from naviglio.ports import (
+    LOWEST,
     Both,
     Buckets,
     Condition,
@@ -140,6 +141,10 @@ class FakeSource:
         oldest = min([w.started for w in self.database.writers], default=self.database.clock)
         return Fence(point=_point(START + timedelta(seconds=oldest)))
 
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the number above all that are committed in the column."""
+        return max((row[column.name] + 1 for row in self.database.rows.values()), default=LOWEST)
+
     @contextmanager
     def snapshot(self) -> Iterator[FakeSnapshot]:
         """Copy what is committed now."""
@@ -156,6 +161,7 @@ class FakeSnapshot:
 
     rows: list[Row]
     order: int
+    torn: str = ""
 
     def place(self, since: Place | None) -> Place:
         """Return the number of commits seen."""
@@ -165,7 +171,7 @@ class FakeSnapshot:
 
     def read(self, scan: Scan) -> Iterator[pa.RecordBatch]:
         """Yield the rows in batches of two."""
-        meets = _condition(scan.where)
+        meets = condition(scan.where)
         found = [row for row in self.rows if meets(row)]
         schema = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
         for name in {"none": (), "key": (KEY_HASH,), "both": (KEY_HASH, ROW_HASH)}[scan.hashes]:
@@ -188,7 +194,7 @@ class FakeSnapshot:
 
     def count(self, scan: Scan) -> int:
         """Count the rows of a scan."""
-        return sum(map(_condition(scan.where), self.rows))
+        return sum(map(condition(scan.where), self.rows))
 
     def bad_keys(self, scan: Scan) -> list[str]:
         """Have none: rows are kept by key."""
@@ -306,8 +312,8 @@ def _hash(values: list[Any]) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def _point(moment: datetime) -> int:
-    return round(moment.timestamp()) * 1_000_000_000
+def _point(place: datetime | int) -> int:
+    return place if isinstance(place, int) else round(place.timestamp()) * 1_000_000_000
 
 
 def _places(row: Row, by: Buckets | Sequence[Window], event_time: str) -> list[int]:
@@ -316,7 +322,8 @@ def _places(row: Row, by: Buckets | Sequence[Window], event_time: str) -> list[i
     return [i for i, w in enumerate(by) if w.start <= row[event_time] < w.end]
 
 
-def _condition(where: Condition) -> Callable[[Row], bool]:  # noqa: C901, PLR0911 - one case a kind
+def condition(where: Condition) -> Callable[[Row], bool]:  # noqa: C901, PLR0911 - one case a kind
+    """Return whether a row meets a condition."""
     match where:
         case Everything():
             return lambda row: True
@@ -337,8 +344,8 @@ def _condition(where: Condition) -> Callable[[Row], bool]:  # noqa: C901, PLR091
         case IsNull(column=column):
             return lambda row: row[column] is None
         case Both(one=one, other=other):
-            first, second = _condition(one), _condition(other)
+            first, second = condition(one), condition(other)
             return lambda row: first(row) and second(row)
-        case Not(condition=condition):
-            meets = _condition(condition)
+        case Not(condition=inner):
+            meets = condition(inner)
             return lambda row: not meets(row)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from naviglio.adapters.mssql.carried import beside, column_of
 from naviglio.adapters.mssql.fit import FoundColumn
-from naviglio.adapters.mssql.source import decoded
+from naviglio.adapters.mssql.snapshot import decoded
 from naviglio.carriers import arrow_schema, arrow_type
 from naviglio.errors import DataError
 from naviglio.model import BEYOND, Column, TableName, TableSchema

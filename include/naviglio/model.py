@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -10,7 +11,8 @@ BEYOND = "_beyond"  # JSON text {column: source literal} of the values their car
 OP = "_op"  # in stream parts and feeds: what happened to the key
 UPSERT, DELETE = "upsert", "delete"
 KEY_HASH, ROW_HASH = "_key_hash", "_row_hash"  # int64, computed by the source's database
-RESERVED = (BEYOND, OP, KEY_HASH, ROW_HASH)
+_OF_DELTA = ("_change_type", "_commit_version", "_commit_timestamp")  # what its feed adds to rows
+RESERVED = (BEYOND, OP, KEY_HASH, ROW_HASH, *_OF_DELTA)
 
 Kind = Literal[
     "int16", "int32", "int64", "bool", "float32", "float64", "decimal", "number", "text", "date",
@@ -67,11 +69,18 @@ class TableSchema:
         return {column.name: column for column in self.columns}[name]
 
 
+def reserved(names: Iterable[str]) -> list[str]:
+    """Return those names that are Naviglio's or Delta's own, which knows no case of letters."""
+    return sorted(name for name in names if name.lower() in RESERVED)
+
+
 # --- what a pipeline says -----------------------------------------------------------------------
 
 
 # When readers see a load: all of it at one moment, or one key range after the other.
 Visibility = Literal["at_once", "progressive"]
+# What a stream goes along: the source's clock, its own count of writes, integers of the table's.
+Order = Literal["time", "version", "number"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +109,9 @@ class TableSpec:
     target: TableName
     key: tuple[str, ...]
     way: Literal["stream", "windows", "diff", "transform"]
-    modified: str = ""  # of `stream`: the modification time
+    modified: str = ""  # of `stream`: the modification time, or another order of changes
+    zone: str = ""  # of `modified` where its type has none
+    lag: int | None = None  # of a stream along integers: how far below the highest all is settled
     event_time: str = ""
     nulls: Literal["refuse", "read", "ignore"] = "refuse"  # rows without a modification time
     deletes: Deletes = Deletes()
@@ -109,6 +120,11 @@ class TableSpec:
     guard: Guard = Guard()
     run_as: str = ""  # the target's principal that merges; empty: the connection's login
     visibility: Visibility = "at_once"
+
+    @property
+    def has_partitions(self) -> bool:
+        """Whether the rows of a partition can be read again: a comparison reads all or nothing."""
+        return bool(self.event_time) and self.way != "diff"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +289,7 @@ class TablePosition:
     """How far one table is."""
 
     way: str  # e.g. `stream modified_at`; another way starts with a snapshot
-    stream: int | None = None  # all below is landed; nanoseconds since 1970 UTC for times
+    stream: int | None = None  # all below is landed; of times, nanoseconds since 1970 UTC
     coverage: tuple[Coverage, ...] = ()
     hashes: HashState | None = None
     rows: int = 0  # that the table had at least, as far as is known; a guide for the delete guard
@@ -294,15 +310,34 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Where a stream along numbers ends: below `point` no row is written any more.
+
+    `lag` is the declared distance from the highest number; None where the source itself knows.
+    """
+
+    point: int
+    lag: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fence:
     """No transaction that commits later can still write a modification time below `point`.
 
-    `point` is None while no such bound exists (a prepared transaction): nothing moves then.
+    `point` is None while no such bound exists (a prepared transaction): nothing moves then. Streams
+    along numbers, of which it says nothing, have a bound each.
     """
 
     point: int | None
     safety_lag_s: float | None = None
     held_by: str = ""  # what holds it back, for people
+    latest: int | None = None  # where it would be if nothing held it: the clock less margin or lag
+    numbers: dict[str, Bound] = field(default_factory=dict)  # by table
+
+    def of(self, table: str) -> int | None:
+        """Return the point of a table's stream."""
+        number = self.numbers.get(table)
+        return self.point if number is None else number.point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -390,6 +425,7 @@ class LedgerRow:
     login: str = ""  # who loaded it, as the server itself says: the session's login,
     principal: str = ""  # and as whom it merged
     ranges: str = ""  # JSON of the key ranges that hold a newer version already; empty: none
+    batch_attempt: str = ""  # that landed the batch: tells it from a twin landing's of its number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,9 @@ def key_of(moment: datetime, zone: ZoneInfo) -> str:
 
 
 def _window(day: date, zone: ZoneInfo) -> Window:
-    midnights = (datetime.combine(d, time(), zone) for d in (day, day + timedelta(days=1)))
-    start, end = (midnight.astimezone(UTC) for midnight in midnights)
+    try:
+        midnights = (datetime.combine(d, time(), zone) for d in (day, day + timedelta(days=1)))
+        start, end = (midnight.astimezone(UTC) for midnight in midnights)
+    except OverflowError:
+        raise ConfigError(f"the day {day} begins or ends outside of the years 1 to 9999.") from None
     return Window(start=start, end=end)

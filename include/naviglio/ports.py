@@ -5,18 +5,20 @@ Every implementation runs the contract suite in `tests/contract/`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 import msgspec
 import pyarrow as pa
 
 from naviglio.model import (
+    Column,
     Fence,
     LedgerRow,
     LoadCounts,
+    Order,
     Place,
     TableName,
     TableSchema,
@@ -155,10 +157,21 @@ class SourceTraits:
     """How sources differ, as data."""
 
     hash_spec: str  # algorithm and version of `_row_hash` and digests
+    # What a stream goes along by the column's own type, where its kind doesn't tell; None: nothing
+    orders: Mapping[str, Order | None] = field(default_factory=dict)
 
 
 class Snapshot(Protocol):
-    """One consistent moment of the source; every read of a capture happens in it."""
+    """One consistent moment of the source, unless `torn`; every read of a capture happens in it."""
+
+    @property
+    def torn(self) -> str:
+        """Why reads are of different moments, and what to do about it; empty where of one.
+
+        Then a row that is absent need not be gone. Each read still shows committed rows only, and
+        every row once that nobody changes meanwhile.
+        """
+        ...
 
     def place(self, since: Place | None) -> Place:
         """Return where this moment stands; IdentityError unless it follows `since`."""
@@ -219,6 +232,22 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A source that tells where streams along numbers end."""
+
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the number above all that are committed in the column, read now.
+
+        Of the source's own count of writes: the least that an open transaction wrote, or that is
+        written next. `LOWEST` of a table without rows.
+        """
+        ...
+
+
+LOWEST = -(2**63)
+
+
 # --- lake to target -----------------------------------------------------------------------------
 
 
@@ -239,6 +268,7 @@ class Feed:
     batches: Iterator[pa.RecordBatch]
     rows: int | None = None  # of the lake table
     changed_rows: int | None = None  # that these changes touch at most; None: not known before
+    batch_attempt: str = ""  # that landed the batch
 
 
 # --- target -------------------------------------------------------------------------------------
@@ -253,7 +283,8 @@ class Staging:
     rows: int
     whole: bool  # all rows of the lake table, or changes with `_op`
     has_beyond: bool  # some row holds values beyond their carrier
-    beside: bool = False  # holds the target's own types and can take its place
+    beside: bool = False  # its rows are in a table that can take the target's place, or give them
+    rebuild: bool = False  # indexes of the target are off while it is merged, then built again
 
 
 class TargetTransaction(Protocol):
@@ -346,7 +377,7 @@ class Swapping(Protocol):
     """A target whose tables can be filled beside their place, and take it in the transaction.
 
     `TargetTransaction.merge` does so with such a staging, or merges it where the table has come to
-    hold what a swap would lose.
+    hold what a swap would lose, or readers keep it.
     """
 
     def rows_of(self, target: TableName) -> int | None:
@@ -364,9 +395,21 @@ class Swapping(Protocol):
         schema: TableSchema,
         batches: Iterator[pa.RecordBatch],
     ) -> Staging:
-        """Fill a table that can become the target with all rows.
+        """Fill a table that can become the target, or give it its rows, with all rows.
 
-        Raises SwapRefusedError for rows that it can't take as they come; a merge takes them, or
-        tells which row is wrong.
+        Raises SwapRefusedError for rows that it can't take as they come, or returns a staging that
+        is not `beside`: a merge takes them, or tells which row is wrong.
         """
+        ...
+
+
+@runtime_checkable
+class Rebuilding(Protocol):
+    """A target that can turn indexes off for a merge and build them again, in its transaction.
+
+    `TargetTransaction.merge` does so for a staging with `rebuild`, where readers let it.
+    """
+
+    def rebuildable(self, target: TableName) -> int:
+        """Return how many indexes of a table can be off meanwhile; none that a check needs."""
         ...

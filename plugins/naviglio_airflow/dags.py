@@ -31,8 +31,20 @@ from naviglio_airflow.operators import (
     TransformOperator,
 )
 from naviglio_airflow.triggers import trigger_of
+from naviglio_airflow.wishes import DAY, TABLES, VERIFY
 
 MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
+_HOW = {
+    # After 10, 30, 90, 270, 300 s: a server that restarts is waited for.
+    "retries": 5,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 3.0,
+    "max_retry_delay": timedelta(minutes=5),
+    # Of two runs' tasks at the same step one would lose the race and do its work again.
+    "max_active_tis_per_dag": 1,
+    # What is begun is ended first: a backfill's many captures hold up no other run's load.
+    "weight_rule": "upstream",
+}
 
 
 def dag_of(pipeline: Pipeline, path: Path) -> DAG:
@@ -47,13 +59,7 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
         max_active_runs=runs.most_at_once,
         tags=["naviglio", *runs.tags],
         params=_form(pipeline),
-        default_args={
-            "owner": runs.owner,
-            "retries": 3,
-            "retry_delay": timedelta(seconds=10),
-            "retry_exponential_backoff": 2.0,
-            "max_retry_delay": timedelta(minutes=5),
-        },
+        default_args={"owner": runs.owner, **_HOW},
         is_paused_upon_creation=bool(runs.cron or runs.assets),
     )
     applied: list[BaseOperator] = []
@@ -186,17 +192,25 @@ def _form(pipeline: Pipeline) -> dict[str, Param]:
     """Return the form of a run by hand."""
     tables = [table.name for table in pipeline.tables]
     return {
-        "tables": Param(
+        TABLES: Param(
             [],
-            type="array",
+            type=["array", "null"],  # a type without null would be marked as required
             items={"type": "string", "enum": tables},
             examples=tables,
             title="Tables",
             description="Only these, with those captured together with them; none: all.",
         ),
-        "verify": Param(
+        DAY: Param(
+            None,
+            type=["string", "null"],
+            format="date",
+            title="Day",
+            description=f"Read the rows of this day again (in {pipeline.time_zone}); none: all "
+            "that is new since the last run.",
+        ),
+        VERIFY: Param(
             default=False,
-            type="boolean",
+            type=["boolean", "null"],
             title="Verify",
             description="Read windows again whose count or checksum changed.",
         ),

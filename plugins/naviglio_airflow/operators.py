@@ -8,40 +8,40 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from naviglio.errors import NaviglioError, RetryableError
 from naviglio_airflow.assets import lake_asset, last_extra, target_asset
-from naviglio_airflow.wishes import partition_asked_for, wish_of
+from naviglio_airflow.wishes import Asked, asked_of
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Asset, Context
 
-    from naviglio.flows.reconcile import Verdict
     from naviglio.flows.site import Site
     from naviglio.lake.table import Seen
-    from naviglio.model import Group, TableSpec
+    from naviglio.model import Group, Pipeline, TableSpec
 
 log = logging.getLogger("naviglio.airflow")
 _EVERY_S = 5.0
-_MOST_TOLD = 7
 
 
 class NaviglioOperator(BaseOperator):
     """One step of the data path for some groups of a pipeline.
 
     A group that fails stops no other one; the task then fails with what each of them said. Errors
-    that trying again may mend are retried, all others fail at once.
+    that trying again may mend are retried, all others fail at once. Where no group takes part in
+    the run, the task is skipped.
 
     Args:
         pipeline: The path of the pipeline's YAML file.
@@ -57,6 +57,15 @@ class NaviglioOperator(BaseOperator):
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.groups = list(groups)
+        self._at_work = False
+
+    def on_kill(self) -> None:
+        """Leave the step where it is: its transactions are rolled back, its files removed.
+
+        Airflow calls this between two instructions of the step, or after a timeout has ended it.
+        """
+        if self._at_work:
+            sys.exit("The task was ended; what it had not committed is taken back.")
 
     def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
         """Do what comes after all groups went well; nothing by default."""
@@ -66,38 +75,35 @@ class NaviglioOperator(BaseOperator):
     ) -> OperatorLineage[Any, Any]:
         """Return which tables the step read and wrote, for OpenLineage."""
         del task_instance
-        return _lineage(self.pipeline, self.lineage, self.groups)
+        return lineage_facets(self.pipeline, self.lineage, self.groups)
 
     @abstractmethod
-    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+    def step(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
         """Do the step for one group; return counts."""
 
     def execute(self, context: Context) -> dict[str, int]:
-        """Do the step for every group; return counts."""
-        counts: Counter[str] = Counter()
-        errors: dict[str, NaviglioError] = {}
-        with told_to_airflow(), site_of(self.pipeline) as site:
-            groups = self._chosen(site, context)
-            for group in groups:
-                try:
-                    counts.update(self.step(site, group, context))
-                except NaviglioError as error:
-                    errors[group.name] = error
-            _raise(errors)
+        """Do the step for every group that takes part in the run; return counts."""
+        asked = asked_of(context, self.get_dag())
+        with self._working(), told_to_airflow(), site_of(self.pipeline) as site:
+            groups = [group for group in self._groups(site.pipeline) if asked.takes(group)]
+            if not groups:
+                raise AirflowSkipException("No table of this task takes part in this run.")
+            counts = for_each(groups, lambda group: self.step(site, group, asked))
             self.done(site, groups, context)
-        return dict(counts)
+        return counts
 
-    def _chosen(self, site: Site, context: Context) -> list[Group]:
-        """Return the groups of this task that take part in the run."""
-        run, tables = context["dag_run"], set(context["params"].get("tables") or ())
-        partition = partition_asked_for(run.run_type, run.partition_key)
-        return [
-            group
-            for group in (site.pipeline.landings if self.groups else site.pipeline.groups)
-            if (not self.groups or group.name in self.groups)
-            and (not tables or tables & {table.name for table in group.tables})
-            and (partition is None or any(_has_partitions(table) for table in group.tables))
-        ]
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        self._at_work = True
+        try:
+            yield
+        finally:
+            self._at_work = False
+
+    def _groups(self, pipeline: Pipeline) -> list[Group]:
+        if not self.groups:
+            return list(pipeline.groups)
+        return [group for group in pipeline.landings if group.name in self.groups]
 
 
 class CaptureOperator(NaviglioOperator):
@@ -105,15 +111,13 @@ class CaptureOperator(NaviglioOperator):
 
     lineage = "capture"
 
-    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+    def step(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
         """Capture one group."""
         from naviglio.flows.capture import capture
         from naviglio.flows.identity import check_identity
 
-        run = context["dag_run"]
-        zone, params = site.pipeline.time_zone, context["params"]
         check_identity(site, group)
-        batch = capture(site, group, wish_of(run.run_type, run.partition_key, zone, params))
+        batch = capture(site, group, asked.wish(site.pipeline.time_zone))
         parts = batch.parts if batch else ()
         return {
             "batches": 1 if batch else 0,
@@ -143,26 +147,20 @@ class PublishingOperator(NaviglioOperator):
 
     def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
         """Publish what is final and not yet published."""
-        from naviglio.flows.publish import publication
+        from naviglio.flows.publish import publications
 
-        declared, told = {*self.outlets}, []
         tables = [(group, table) for group in groups for table in group.tables]
-        wanted = [(g, t) for g, t in tables if self.asset(site, t) in declared]
-        at = self.reached(site, [table for _, table in wanted]) if wanted else {}
-        for group, table in wanted:
-            if table.name not in at:
-                continue
-            asset = self.asset(site, table)
-            last = last_extra(context["inlet_events"][asset])
-            found = publication(site, group, table, at[table.name], last)
-            if found is not None:
-                event = context["outlet_events"][asset]
-                event.extra = found.extra
-                event.add_partitions(list(found.keys))
-                told.append(asset)
-                log.info("published %s: %s", asset.name, _few(found.keys))
+        assets = {table.name: self.asset(site, table) for _, table in tables}
+        wanted = [(g, t) for g, t in tables if assets[t.name] in {*self.outlets}]
+        at = self.reached(site, [table for _, table in wanted])
+        events = context["inlet_events"]
+        found = publications(site, wanted, at, lambda table: last_extra(events[assets[table]]))
+        for table, publication in found.items():
+            event = context["outlet_events"][assets[table]]
+            event.extra = publication.extra
+            event.add_partitions(list(publication.keys))
         # Airflow makes an event of every outlet that a task has at its end, even of one without.
-        self.outlets = told
+        self.outlets = [assets[table] for table in found]
 
 
 class ApplyOperator(PublishingOperator):
@@ -176,14 +174,15 @@ class ApplyOperator(PublishingOperator):
 
     def reached(self, site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
         """Return the lake tables' versions."""
-        found = {table.name: site.lake(table).seen() for table in tables}
-        return {name: seen for name, seen in found.items() if seen is not None}
+        from naviglio.flows.publish import applied_at
 
-    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+        return applied_at(site, tables)
+
+    def step(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
         """Bring the lake tables of one group up to date."""
         from naviglio.flows.replicate import catch_up_lake
 
-        del context
+        del asked
         applied = catch_up_lake(site, group)
         return {"batches": max((len(found) for found in applied.values()), default=0)}
 
@@ -231,7 +230,7 @@ class TransformOperator(BaseOperator):
                 site.pipeline.transforms,
                 lambda *asked: local(site.home.root, spark).submit(*asked),
             )
-            _raise(done.errors)
+            raise_all(done.errors)
         rows = sum(part.upserts for batch in done.batches.values() for part in batch.parts)
         return {"batches": len(done.batches), "upserts": rows}
 
@@ -240,7 +239,7 @@ class TransformOperator(BaseOperator):
     ) -> OperatorLineage[Any, Any]:
         """Return which lake tables the transforms read, and what they landed, for OpenLineage."""
         del task_instance
-        return _lineage(self.pipeline, self.lineage, ())
+        return lineage_facets(self.pipeline, self.lineage, ())
 
 
 class LoadOperator(PublishingOperator):
@@ -254,22 +253,16 @@ class LoadOperator(PublishingOperator):
 
     def reached(self, site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
         """Return the lake tables' versions that the ledger holds."""
-        from naviglio.lake.table import Seen
+        from naviglio.flows.publish import loaded_at
 
-        ledger = site.target.ledger()
-        rows = {table.name: ledger.get(str(table.target)) for table in tables}
-        return {
-            name: Seen(lake_table=row.lake_table, version=row.version, batch=row.batch)
-            for name, row in rows.items()
-            if row is not None
-        }
+        return loaded_at(site, tables)
 
-    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+    def step(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
         """Bring the targets of one group up to date."""
         from naviglio.flows.identity import check_identity
         from naviglio.flows.replicate import catch_up_target
 
-        del context
+        del asked
         check_identity(site, group)
         rows = catch_up_target(site, group).values()
         names = ("inserted", "updated", "deleted", "unchanged")
@@ -281,14 +274,14 @@ class ReconcileOperator(NaviglioOperator):
 
     lineage = "reconcile"
 
-    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+    def step(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
         """Compare the tables of one group."""
         from naviglio.errors import DataError
         from naviglio.flows.reconcile import reconcile
 
-        del context
+        del asked
         verdicts = reconcile(site, group)
-        wrong = [_told(verdict) for verdict in verdicts if not verdict.ok]
+        wrong = [verdict.told() for verdict in verdicts if not verdict.ok]
         if wrong:
             raise DataError("; ".join(wrong))
         return {"comparisons": len(verdicts)}
@@ -299,16 +292,17 @@ class MaintainOperator(NaviglioOperator):
 
     lineage = "maintain"
 
-    def step(self, site: Site, group: Group, context: Context) -> dict[str, int]:
+    def step(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
         """Compact the lake tables of one group."""
         from naviglio.flows.maintain import maintain
 
-        del context
+        del asked
         done = maintain(site, group.tables)
         return {"compacted": sum(found is not None for found in done.values())}
 
 
-def _lineage(path: str, step: str, names: Sequence[str]) -> OperatorLineage[Any, Any]:
+def lineage_facets(path: str, step: str, names: Sequence[str]) -> OperatorLineage[Any, Any]:
+    """Return which tables a step reads and writes, for OpenLineage."""
     from naviglio_airflow.lineage import lineage_of
 
     with site_of(path) as site:
@@ -364,30 +358,20 @@ class _Progress:
         )  # fmt: skip
 
 
-def _has_partitions(table: Any) -> bool:
-    """Whether a table takes part in the run of a partition."""
-    return bool(table.event_time) and table.way != "diff"
+def for_each(groups: Sequence[Group], step: Callable[[Group], Mapping[str, int]]) -> dict[str, int]:
+    """Do a step for each group, one that fails stopping no other; return the sums of its counts."""
+    counts: Counter[str] = Counter()
+    errors: dict[str, NaviglioError] = {}
+    for group in groups:
+        try:
+            counts.update(step(group))
+        except NaviglioError as error:
+            errors[group.name] = error
+    raise_all(errors)
+    return dict(counts)
 
 
-def _told(verdict: Verdict) -> str:
-    found = {
-        "missing": verdict.missing,
-        "extra": verdict.extra,
-        "changed": verdict.changed,
-    }
-    told = (
-        f"{rows.count} {name} ({', '.join(rows.keys)})"
-        for name, rows in found.items()
-        if rows.count
-    )
-    return f"{verdict.table} against {verdict.against}: {', '.join(told)}"
-
-
-def _few(keys: Sequence[str]) -> str:
-    return ", ".join(keys) if len(keys) <= _MOST_TOLD else f"{keys[0]} .. {keys[-1]} ({len(keys)})"
-
-
-def _raise(errors: dict[str, NaviglioError]) -> None:
+def raise_all(errors: Mapping[str, NaviglioError]) -> None:
     """Raise what went wrong: as it is for one group, all of it for several."""
     if len(errors) == 1:
         raise next(iter(errors.values()))

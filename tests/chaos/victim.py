@@ -27,6 +27,7 @@ from naviglio.connections.connections import Connections
 from naviglio.errors import NaviglioError
 from naviglio.flows.replicate import replicate
 from naviglio.flows.site import Site, Tell, open_site
+from naviglio.load import plan
 from naviglio.model import Deletes, Group, Guard, Pipeline, TableName, TableSpec
 from naviglio.partitions import windows_between
 from naviglio.points import listening
@@ -53,6 +54,7 @@ class Errand:
     nth: int = 1
     runs: int = 1  # at most so many, ending with the one in which it was struck
     lock_wait_s: float = 20.0
+    range_rows: int = 0  # that one transaction of a progressive load merges; 0: loaded at once
 
     @property
     def told(self) -> Path:
@@ -76,6 +78,7 @@ class Errand:
             name=self.table, source=TableName(schema="public", table=self.table),
             target=TableName(schema="kills", table=self.table), key=("id",), event_time="day",
             guard=Guard(fraction=1.0, rows=10**9), **self._ways(),
+            visibility="progressive" if self.range_rows else "at_once",
         )  # fmt: skip
         return Pipeline(
             name="kills", source="operations", target="warehouse", time_zone="UTC",
@@ -167,6 +170,7 @@ def main() -> None:
     blow = Blow(errand)
     sys.addaudithook(blow.audit)
     connections, told = Connections(os.environ, None), []
+    plan.RANGE_ROWS = errand.range_rows or plan.RANGE_ROWS
     with listening(blow.come_to):
         for _ in range(errand.runs):
             error = run_once(errand, connections, errand.wish, blow.tell)

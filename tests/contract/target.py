@@ -9,6 +9,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,9 +20,9 @@ import pyarrow as pa
 import pytest
 
 from naviglio.carriers import arrow_schema
-from naviglio.errors import ConfigError, DataError
+from naviglio.errors import ConfigError, DataError, RetryableError
 from naviglio.model import BEYOND, OP, Column, LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Ranging, Target
+from naviglio.ports import Ranging, Staging, Swapping, Target
 
 Row = dict[str, Any]
 
@@ -85,11 +86,23 @@ def load(
         return transaction.merge(name, schema, staging)
 
 
+def staged_beside(target: Target, name: TableName, rows: Sequence[Row]) -> Staging:
+    """Fill a table beside; skip where the target merges only."""
+    if not isinstance(target, Swapping):
+        pytest.skip("this target merges only")
+    if held := target.keeps(name, PEOPLE):
+        pytest.skip(f"this target can't be swapped: {held[0]}")
+    told = batches(PEOPLE, rows, whole=True)
+    return target.stage_beside(uuid.uuid4().hex[:16], name, PEOPLE, told)
+
+
 class TargetContract:
-    """The suite; a subclass implements the three methods."""
+    """The suite; a subclass implements the methods, of a server those of its sessions too."""
 
     # Of a decimal(9,2): a value that no decimal128(9, 2) holds, where the target has such.
     beyond: ClassVar[str] = "NaN"
+    longest: ClassVar[int] = 63  # characters of a name
+    is_server: ClassVar[bool] = True
 
     def open(self) -> Target:
         """Open the target once more."""
@@ -101,6 +114,18 @@ class TargetContract:
 
     def make(self, name: TableName, *, amount: str, unique: bool) -> None:
         """Create a table for PEOPLE by hand, with this type of `amount`, with or without a key."""
+        raise NotImplementedError
+
+    def kill_copying(self) -> None:
+        """End the session that copies rows into a staging table, once there is one."""
+        raise NotImplementedError
+
+    def kill_merging(self) -> None:
+        """End the session whose merge waits for another's lock, once there is one."""
+        raise NotImplementedError
+
+    def holding(self, name: TableName, number: int) -> AbstractContextManager[None]:
+        """Keep another session's lock on a row of a table."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -201,6 +226,116 @@ class TargetContract:
             **{one: sum(getattr(c, one) for c in counts) for one in vars(counts[0])}
         )
         assert [row["id"] for row in self.stored(name) or []] == [*range(1, 20, 2), 50]
+
+    # --- rows that are filled in beside ----------------------------------------------------------
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_rows_filled_in_beside_become_the_targets(
+        self, target: Target, name: TableName, *, there: bool
+    ) -> None:
+        """Whether the target was there or not; loads go on afterwards."""
+        if there:
+            load(target, name, [person(n) for n in range(5)], whole=True)
+        staging = staged_beside(target, name, [person(n, "Bob") for n in (3, 4, 7)])
+        assert (staging.beside, staging.rows, staging.whole) == (True, 3, True)
+        assert (self.stored(name) is not None) is there
+
+        with target.begin() as transaction:
+            transaction.lock(name)
+            counts = transaction.merge(name, PEOPLE, staging)
+
+        assert counts == LoadCounts(inserted=3, deleted=5 if there else 0)
+        assert [row["id"] for row in self.stored(name) or []] == [3, 4, 7]
+        changes = [person(3), deleted(7), person(8)]
+        assert load(target, name, changes) == LoadCounts(inserted=1, updated=1, deleted=1)
+        target.check(name, PEOPLE, adopt=False)
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_a_swap_that_is_rolled_back_leaves_the_old_rows(
+        self, target: Target, name: TableName, *, there: bool
+    ) -> None:
+        """And the same staging can be brought in again."""
+        if there:
+            load(target, name, [person(1)], whole=True)
+        staging = staged_beside(target, name, [person(2), person(3)])
+        with pytest.raises(RuntimeError, match="stop"), target.begin() as transaction:
+            transaction.lock(name)
+            transaction.merge(name, PEOPLE, staging)
+            raise RuntimeError("stop")
+        assert [row["id"] for row in self.stored(name) or []] == ([1] if there else [])
+
+        with target.begin() as transaction:
+            transaction.lock(name)
+            transaction.merge(name, PEOPLE, staging)
+        assert [row["id"] for row in self.stored(name) or []] == [2, 3]
+
+    def test_a_target_that_was_loaded_meanwhile_gets_the_same_rows(
+        self, target: Target, name: TableName
+    ) -> None:
+        """By a merge of what was filled in beside, where it was made for an absent target."""
+        staging = staged_beside(target, name, [person(1), person(2)])
+        load(target, name, [person(1), person(3)])
+        with target.begin() as transaction:
+            transaction.lock(name)
+            counts = transaction.merge(name, PEOPLE, staging)
+        assert counts == LoadCounts(inserted=1, deleted=1, unchanged=1)
+
+    # --- sessions that end -----------------------------------------------------------------------
+
+    def test_a_session_that_is_killed_while_it_copies(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Nothing is staged, nothing loaded; the next try does it all."""
+        if not self.is_server:
+            pytest.skip("there is no server that could end a session")
+        load(target, name, [person(1)])
+
+        def struck() -> Iterator[pa.RecordBatch]:
+            many = arrow_schema(PEOPLE, changes=True)
+            rows = [{OP: "upsert", **person(n)} for n in range(50_000)]
+            batch = pa.RecordBatch.from_pylist(rows, schema=many)
+            yield batch
+            self.kill_copying()
+            for _ in range(20):  # what the driver and the wire hold back is not much
+                yield batch
+
+        with pytest.raises(RetryableError):
+            target.stage(uuid.uuid4().hex[:16], PEOPLE, struck(), whole=False)
+
+        assert [row["id"] for row in self.stored(name) or []] == [1]
+        assert load(target, name, [person(2)]) == LoadCounts(inserted=1)
+
+    def test_a_session_that_is_killed_while_it_merges(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Neither rows nor ledger are there; the next try does it all."""
+        if not self.is_server:
+            pytest.skip("there is no server that could end a session")
+        load(target, name, [person(1), person(2)])
+        changes = [person(2, "Bob"), person(3), deleted(1)]
+        rows = batches(PEOPLE, changes, whole=False)
+        staging = target.stage(uuid.uuid4().hex[:16], PEOPLE, rows, whole=False)
+        errors: list[Exception] = []
+
+        def merge() -> None:
+            try:
+                with target.begin() as transaction:
+                    transaction.lock(name)
+                    transaction.record(ledger_row(name))
+                    transaction.merge(name, PEOPLE, staging)
+            except Exception as error:  # noqa: BLE001 - told to the test
+                errors.append(error)
+
+        with self.holding(name, 2):
+            thread = threading.Thread(target=merge)
+            thread.start()
+            self.kill_merging()
+            thread.join()
+
+        assert [type(error) for error in errors] == [RetryableError], errors
+        assert [row["name"] for row in self.stored(name) or []] == ["Ada", "Ada"]
+        assert str(name) not in target.ledger()
+        assert load(target, name, changes) == LoadCounts(inserted=1, updated=1, deleted=1)
 
     def test_nothing_is_seen_before_the_commit(self, target: Target, name: TableName) -> None:
         """Rows and ledger become visible together, and go together."""
@@ -330,7 +465,8 @@ class TargetContract:
             target.check(name, PEOPLE, adopt=False)
 
     @pytest.mark.parametrize(
-        "part", ['q"uote', "sel ect", "select", "Ünï€", "x" * 50, "';--", "%s"]
+        "part",
+        ['q"uote', "sel ect", "select", "Ünï€", "x" * 50, "';--", "%s", "x]y[z", "a.b", "{0}"],
     )
     def test_names_are_only_names(self, target: Target, part: str) -> None:
         """Whatever stands in the name of a schema, table or column stays a name."""
@@ -345,6 +481,21 @@ class TargetContract:
         assert load(target, name, [told], schema=schema) == LoadCounts(updated=1)
         assert load(target, name, [{part: 1, OP: "delete"}], schema=schema).deleted == 1
         assert self.stored(name) == []
+
+    def test_names_may_be_as_long_as_the_server_takes_them(self, target: Target) -> None:
+        """Schema, table and columns; the staging's own names don't grow with them."""
+        long = "n" * (self.longest - 9)
+        name = TableName(schema=f"s{long}"[:-1] + uuid.uuid4().hex[:9], table=f"{long}{'t' * 9}")
+        schema = TableSchema(
+            columns=(replace(ID, name=f"{long}{'i' * 9}"), replace(NAME, name=f"{long}{'n' * 9}")),
+            key=(f"{long}{'i' * 9}",),
+        )
+        key, text = schema.names
+        target.check(name, schema, adopt=False)
+        load(target, name, [{key: 1, text: "a"}, {key: 2, text: "b"}], schema=schema, whole=True)
+        changes: list[Row] = [{key: 1, text: "c"}, {key: 2, OP: "delete"}]
+        assert load(target, name, changes, schema=schema) == LoadCounts(updated=1, deleted=1)
+        assert self.stored(name) == [{key: 1, text: "c"}]
 
     def test_days_and_moments(self, target: Target, name: TableName) -> None:
         """The ends of the calendar come through."""

@@ -49,6 +49,7 @@ class TestDuckTarget(TargetContract):
     """The contract, and what only DuckDB has."""
 
     beyond = "2.50"  # its DECIMAL has no NaN
+    is_server = False
 
     path: Path
 

@@ -1,7 +1,8 @@
 """SQL Server as a target, on the server that NAVIGLIO_TEST_MSSQL names.
 
 Its login needs a database of its own to play in: CREATE TABLE, CREATE SCHEMA and ALTER on what it
-makes. Nothing outside the schemas `naviglio`, `made` and `s ...` is touched.
+makes; the tests of killed sessions VIEW SERVER STATE and ALTER ANY CONNECTION. Nothing outside the
+schemas `naviglio`, `made` and `s...` is touched.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,12 +24,13 @@ import pytest
 from naviglio.adapters.mssql import ledger
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.session import connect
-from naviglio.adapters.mssql.sql import table
+from naviglio.adapters.mssql.sql import literal, table
 from naviglio.adapters.mssql.staging import staging_table
 from naviglio.adapters.mssql.target import MssqlTarget
-from naviglio.errors import DataError, RetryableError, TargetError
+from naviglio.errors import ConfigError, ContentionError, DataError, RetryableError, TargetError
+from naviglio.load.commit import retried
 from naviglio.model import BEYOND, Column, Kind, LoadCounts, TableName, TableSchema
-from naviglio.ports import Target
+from naviglio.ports import Staging, Target
 from tests.contract.target import (
     ID,
     NAME,
@@ -38,6 +41,7 @@ from tests.contract.target import (
     ledger_row,
     load,
     person,
+    staged_beside,
 )
 
 VARIABLE = "NAVIGLIO_TEST_MSSQL"
@@ -57,6 +61,7 @@ class TestMssqlTarget(TargetContract):
     """The contract, and what only SQL Server has."""
 
     beyond = "2.50"  # it has no NaN
+    longest = 128
 
     outside: mssql_python.Connection
 
@@ -86,6 +91,41 @@ class TestMssqlTarget(TargetContract):
             f"CREATE TABLE {table(name)} ([id] bigint NOT NULL{' UNIQUE' if unique else ''},"
             f" [name] nvarchar(max), [amount] {amount}, [seen] datetimeoffset(6))"
         )
+
+    def kill_copying(self) -> None:
+        """End the session that copies rows into a staging table, once there is one."""
+        self.end("r.command = N'BULK INSERT'")
+
+    def kill_merging(self) -> None:
+        """End the session whose merge waits for another's lock, once there is one."""
+        self.end("r.command = N'MERGE' AND r.blocking_session_id <> 0")
+
+    def end(self, condition: str) -> None:
+        """End a session (needs VIEW SERVER STATE, ALTER ANY CONNECTION)."""
+        query = (
+            "SELECT r.session_id FROM sys.dm_exec_requests AS r"
+            f" WHERE r.database_id = DB_ID() AND {condition}"
+        )
+        for _ in range(1000):
+            if found := self.ask(query):
+                self.run(f"KILL {int(found[0][0])}")
+                return
+            time.sleep(0.01)
+        raise AssertionError("there was no such session")
+
+    @contextlib.contextmanager
+    def holding(self, name: TableName, number: int) -> Iterator[None]:
+        """Keep another session's lock on a row of a table."""
+        other = connect(URL)
+        other.autocommit = False
+        try:
+            other.execute(
+                f"UPDATE {table(name)} SET [name] = N'held' WHERE [id] = ?", number
+            ).close()
+            yield
+            other.rollback()
+        finally:
+            other.close()
 
     def ask(self, query: str, *bound: object) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
@@ -126,6 +166,142 @@ class TestMssqlTarget(TargetContract):
         finally:
             self.run(f"DROP TABLE IF EXISTS {table(name)}")
             self.run(f"DROP USER [{user}]")
+
+    # --- rows that are switched in ---------------------------------------------------------------
+
+    def merged(self, target: Target, name: TableName, staging: Staging) -> LoadCounts:
+        """Merge as a load does: again from the lock on where the server ended it for others."""
+
+        def once() -> LoadCounts:
+            with target.begin() as transaction:
+                transaction.lock(name)
+                return transaction.merge(name, PEOPLE, staging)
+
+        return retried(once)
+
+    def test_a_swap_leaves_the_table_and_all_that_belongs_to_it(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Number, grants, defaults, checks, indexes, properties and views are what they were."""
+        load(target, name, [person(1), person(2)], whole=True)
+        mark = uuid.uuid4().hex[:8]
+        made = table(name)
+        self.run(
+            f"CREATE INDEX [by ]]name] ON {made} ([name] DESC) INCLUDE ([seen])"
+            " WHERE [name] IS NOT NULL WITH (FILLFACTOR = 80, DATA_COMPRESSION = PAGE)"
+        )
+        self.run(f"ALTER TABLE {made} ADD CONSTRAINT [uq {mark}] UNIQUE ([seen], [id])")
+        self.run(f"ALTER TABLE {made} ADD CONSTRAINT [ck {mark}] CHECK ([amount] < 1000)")
+        self.run(f"ALTER TABLE {made} ADD CONSTRAINT [df {mark}] DEFAULT 7 FOR [amount]")
+        self.run(f"GRANT SELECT ON {made} TO [public]")
+        self.run(f"CREATE VIEW [made].[v {mark}] AS SELECT [id] FROM {made}")
+        before = self.belongings(name)
+
+        for rows in ([person(n, f"n{n}") for n in range(2, 7)], [person(9)]):
+            there = len(self.stored(name) or [])
+            staging = staged_beside(target, name, rows)
+            counts = self.merged(target, name, staging)
+            assert counts == LoadCounts(inserted=len(rows), deleted=there)
+            assert self.belongings(name) == before
+        assert self.ask(f"SELECT [id] FROM [made].[v {mark}]") == [(9,)]
+        assert self.ask(
+            "SELECT COUNT(*) FROM sys.objects WHERE name LIKE N'b[_]' + ?", staging.attempt
+        ) == [(0,)]
+
+    def belongings(self, name: TableName) -> list[Any]:
+        """Return what the catalogue holds of a table."""
+        queries = (
+            "SELECT name, object_id FROM sys.objects WHERE object_id = OBJECT_ID({})"
+            " OR parent_object_id = OBJECT_ID({}) ORDER BY name",
+            "SELECT permission_name, grantee_principal_id FROM sys.database_permissions"
+            " WHERE major_id = OBJECT_ID({})",
+            "SELECT i.name, i.is_unique, i.fill_factor, i.filter_definition, i.is_disabled,"
+            " p.data_compression_desc FROM sys.indexes AS i JOIN sys.partitions AS p ON"
+            " p.object_id = i.object_id AND p.index_id = i.index_id"
+            " WHERE i.object_id = OBJECT_ID({}) ORDER BY i.name",
+            "SELECT name, CAST(value AS nvarchar(100)) FROM sys.extended_properties"
+            " WHERE major_id = OBJECT_ID({})",
+        )
+        return [self.ask(query.format(*[literal(table(name))] * 2)) for query in queries]
+
+    @pytest.mark.parametrize(
+        ("statement", "told"),
+        [
+            ("CREATE TRIGGER [made].[{mark}] ON {t} AFTER INSERT AS SET NOCOUNT ON", "trigger"),
+            ("CREATE VIEW [made].[{mark}] WITH SCHEMABINDING AS SELECT [id] FROM {t}", "bound to"),
+            ("CREATE TABLE [made].[{mark}] ([id] bigint REFERENCES {t})", "foreign key"),
+            ("ALTER TABLE {t} ADD CONSTRAINT [{mark}] FOREIGN KEY ([id]) REFERENCES {t}",
+             "foreign key"),
+            ("ALTER TABLE {t} ADD [more] int", "values of column 'more'"),
+            ("ALTER TABLE {t} ADD [twice] AS ([amount] * 2)", "'twice', which the server computes"),
+            ("ALTER TABLE {t} ADD [n] int IDENTITY", "'n', which the server computes"),
+            ("ALTER TABLE {t} ADD [v] rowversion", "'v', which the server computes"),
+            ("ALTER TABLE {t} WITH NOCHECK ADD CONSTRAINT [{mark}] CHECK ([id] > 0)",
+             "not trusted"),
+            ("CREATE NONCLUSTERED COLUMNSTORE INDEX [{mark}] ON {t} ([amount])", "its kind"),
+            ("CREATE INDEX [{mark}] ON {t} ([name]); ALTER INDEX [{mark}] ON {t} DISABLE",
+             "disabled"),
+        ],
+    )  # fmt: skip
+    def test_what_a_swap_would_lose_is_named(
+        self, target: Target, name: TableName, statement: str, told: str
+    ) -> None:
+        """And a swap that was begun before it came is a merge."""
+        load(target, name, [person(1), person(2)], whole=True)
+        staging = staged_beside(target, name, [person(2), person(3)])
+        mark = f"m{uuid.uuid4().hex[:10]}"
+        self.run(statement.format(t=table(name), mark=mark))
+
+        assert isinstance(target, MssqlTarget)
+        assert told in "; ".join(target.keeps(name, PEOPLE))
+        counts = self.merged(target, name, staging)
+        assert counts == LoadCounts(inserted=1, deleted=1, unchanged=1)
+
+    def test_a_reader_that_holds_the_table_is_not_waited_for(
+        self, target: Target, name: TableName
+    ) -> None:
+        """The swap gives up after a moment; its rows are merged when the reader has gone."""
+        load(target, name, [person(1)], whole=True)
+        staging = staged_beside(target, name, [person(1), person(2)])
+        reader = connect(URL)
+        reader.autocommit = False
+        try:
+            fetch(reader, f"SELECT * FROM {table(name)} WITH (HOLDLOCK, TABLOCK)")
+            with pytest.raises(ContentionError, match="merged instead"), target.begin() as one:
+                one.lock(name)
+                one.merge(name, PEOPLE, staging)
+            reader.rollback()
+        finally:
+            reader.close()
+        assert self.merged(target, name, staging) == LoadCounts(inserted=1, unchanged=1)
+
+    def test_indexes_are_built_again_in_the_transaction(
+        self, target: Target, name: TableName
+    ) -> None:
+        """After the commit, and after a rollback, none is off; readers of versions forbid it."""
+        load(target, name, [person(n) for n in range(9)], whole=True)
+        self.run(f"CREATE INDEX [i] ON {table(name)} ([name]) WITH (DATA_COMPRESSION = ROW)")
+        self.run(f"CREATE UNIQUE INDEX [u] ON {table(name)} ([id], [name])")
+        versions = self.ask(
+            "SELECT 1 FROM sys.databases WHERE database_id = DB_ID() AND"
+            " (is_read_committed_snapshot_on = 1 OR snapshot_isolation_state <> 0)"
+        )
+        before = self.belongings(name)
+        assert isinstance(target, MssqlTarget)
+        assert target.rebuildable(name) == (0 if versions else 1)
+        rows = batches(PEOPLE, [person(n, "Bob") for n in range(9)], whole=False)
+        staging = replace(
+            target.stage(uuid.uuid4().hex[:16], PEOPLE, rows, whole=False), rebuild=True
+        )
+
+        with pytest.raises(RuntimeError, match="stop"), target.begin() as transaction:
+            transaction.lock(name)
+            transaction.merge(name, PEOPLE, staging)
+            raise RuntimeError("stop")
+        assert self.belongings(name) == before
+
+        assert self.merged(target, name, staging) == LoadCounts(updated=9)
+        assert self.belongings(name) == before
 
     # --- types -----------------------------------------------------------------------------------
 
@@ -252,6 +428,19 @@ class TestMssqlTarget(TargetContract):
         other = replace(name, table=name.table + " bin")
         schema = self.named(other, "Latin1_General_BIN2")
         assert load(target, other, rows, schema=schema) == LoadCounts(inserted=2)
+
+    def test_names_that_differ_in_case_only(self, target: Target, name: TableName) -> None:
+        """Refused where the database takes them for one, as are columns; else two."""
+        columns = (ID, replace(NAME, name="Name"), replace(NAME, name="name"))
+        schema = TableSchema(columns=columns, key=("id",))
+        ((folds,),) = self.ask("SELECT CASE WHEN N'a' = N'A' THEN 1 ELSE 0 END")
+        if folds:
+            with pytest.raises(ConfigError, match="'Name' and 'name'"):
+                target.check(name, schema, adopt=False)
+            return
+        target.check(name, schema, adopt=False)
+        load(target, name, [{"id": 1, "Name": "a", "name": "b"}], schema=schema)
+        assert [(row["Name"], row["name"]) for row in self.stored(name) or []] == [("a", "b")]
 
     # --- what goes wrong -------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from naviglio.adapters.postgres.sql import quote, table
 from naviglio.adapters.postgres.target import PostgresTarget
 from naviglio.model import TableName
 from naviglio.ports import Target
+from tests.contract.postgres_sessions import Sessions
 from tests.contract.target import Row, TargetContract, ledger_row, load, person
 
 MARK = uuid.uuid4().hex[:8]
@@ -45,7 +46,7 @@ def urls(cluster: Cluster) -> Iterator[tuple[str, str]]:
             connection.execute(f"DROP ROLE {name}".encode())
 
 
-class TestPostgresTargetAsRole(TargetContract):
+class TestPostgresTargetAsRole(Sessions, TargetContract):
     """The contract, as a role."""
 
     @pytest.fixture(autouse=True)

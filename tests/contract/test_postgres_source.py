@@ -342,10 +342,11 @@ def test_types_without_a_faithful_carrier_are_refused(
         source.describe(name, ())
 
 
-def test_reserved_names_are_refused(source: Source, made: Made) -> None:
-    """A column may not have the name of one that Naviglio adds."""
-    with pytest.raises(ConfigError, match=r"'_op'.*reserved"):
-        source.describe(made.table("n int PRIMARY KEY, _op text"), ())
+@pytest.mark.parametrize("name", ["_op", "_OP", "_Beyond", "_change_type", "_Commit_Version"])
+def test_reserved_names_are_refused(source: Source, made: Made, name: str) -> None:
+    """A column may not have the name of one that Naviglio or Delta adds, in any case of letters."""
+    with pytest.raises(ConfigError, match=rf"'{name}'.*reserved"):
+        source.describe(made.table(f'n int PRIMARY KEY, "{name}" text'), ())
 
 
 @pytest.mark.parametrize("odd", ['a"b', "select", "Ünï 💥", "x" * 63, "a'b\\c", " ", "%s", "a.b"])

@@ -44,7 +44,8 @@ def context(
     **params: Any,
 ) -> Context:
     """Return what a run tells its tasks, as far as they look."""
-    run = SimpleNamespace(run_type=DagRunType(kind), partition_key=key)  # as a task gets it
+    # as a task gets it
+    run = SimpleNamespace(run_type=DagRunType(kind), partition_key=key, conf=dict(params))
     told = {
         "dag_run": run, "params": params, "outlet_events": OutletEventAccessors(),
         "inlet_events": defaultdict(Events) if events is None else events,

@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwr
 from naviglio.capture.table import Wish
 from naviglio.config.pipeline import load_pipeline
 from naviglio.connections.connections import Connections, variable_of
-from naviglio.deployment.settings import ADMIN, password
+from naviglio.deployment.settings import ADMIN
+from naviglio.deployment.users import password
 from naviglio.flows.replicate import Report, replicate
 from naviglio.flows.site import open_site
 from tests.e2e.conftest import Running

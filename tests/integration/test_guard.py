@@ -91,6 +91,44 @@ def test_a_table_that_turned_empty_is_asked_however_small(line: Line, way: str) 
     assert line.target_rows() == set()
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_is_over_once_the_rows_are_back(line: Line, way: str) -> None:
+    """Accepted and then restored: other rows that vanish later are asked about anew."""
+    filled(line, WAYS[way])
+    line.source("CREATE TABLE copy AS SELECT * FROM t", "DELETE FROM t WHERE id > 100")
+    asked(line, "200 of 300")
+    line.accept()
+    line.source("INSERT INTO t SELECT * FROM copy WHERE id > 100")
+    line.verify()
+    line.source("DELETE FROM t WHERE id <= 150")
+    asked(line, "150 of 300")
+
+
+def test_a_run_that_looks_for_no_deletes_leaves_an_answer(line: Line) -> None:
+    """Between the answer and the next `--verify`, runs that only read new days come and go."""
+    filled(line, WINDOWS)
+    line.source("DELETE FROM t WHERE id > 100")
+    asked(line, "200 of 300")
+    line.accept()
+    line.run()
+    line.verify()
+    assert len(line.target_rows()) == 100
+
+
+def test_days_of_a_stream_that_turned_empty_are_asked(line: Line) -> None:
+    """A partition run over what the source has pruned would delete it here, without coverage."""
+    filled(line, "{capture: {where: modified_at}, deletes: none, event_time: day}")
+    [(day,)] = line.source("SELECT (min(day) AT TIME ZONE 'UTC')::date::text FROM t")
+    line.source("DELETE FROM t WHERE id > 100")
+    before = line.traces()
+    with pytest.raises(QuestionError, match="200 of 300"):
+        line.partitions(day)
+    assert line.traces() == before
+    line.accept()
+    line.partitions(day)
+    assert line.agrees()
+
+
 @pytest.mark.parametrize("way", [STREAM, SWEPT, DIFF, WINDOWS])
 def test_a_resnapshot_of_an_emptied_table_is_asked(line: Line, way: str) -> None:
     """Reading whole is no way around the guard, whatever way the rows had come."""

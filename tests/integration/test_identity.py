@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from naviglio.adapters.postgres.embedded import Cluster
-from naviglio.errors import ConfigError, IdentityError
+from naviglio.errors import ConfigError, IdentityError, RetryableError
 from tests.integration.lines import (
     DIFF,
     STREAM,
@@ -178,6 +179,25 @@ def test_an_accepted_backup_holds_for_that_backup_only(filled: Line, tmp_path: P
     stopped(filled, "naviglio accept")
 
 
+def test_two_copies_of_a_home_that_both_go_on_are_told_apart(filled: Line, tmp_path: Path) -> None:
+    """While its target was away a copy landed a batch of the number that the target has by now."""
+    shutil.copytree(filled.home.root, tmp_path / "twin")
+    twin = replace(filled, home=replace(filled.home, root=tmp_path / "twin"))
+    change(filled)
+    filled.run()
+    change(filled)
+    away = replace(twin, urls={**twin.urls, "warehouse": "postgresql://127.0.0.1:1/nowhere"})
+    assert isinstance(error_of(away.try_run()), RetryableError)
+    assert [b.number for b in twin.batches()] == [b.number for b in filled.batches()]
+    message = stopped(twin, "another copy of this landing", "naviglio accept")
+    twin.accept()
+    assert str(twin.lake_of()) in message
+    moved_aside(twin.lake_of())
+    twin.run()
+    assert twin.agrees()
+    stopped(filled, "another copy of this landing")
+
+
 def test_a_lake_folder_that_is_a_strangers_is_left_alone(filled: Line) -> None:
     """A Delta table without our mark is refused and not a byte of it changes."""
     import pyarrow as pa
@@ -239,7 +259,8 @@ def test_an_older_copy_of_the_warehouse_catches_up(filled: Line) -> None:
     filled.target(
         "DELETE FROM t", "INSERT INTO t SELECT * FROM kept_t", "DROP TABLE kept_t",
         f"UPDATE naviglio.ledger SET version = {row.version}, batch = {row.batch}, "
-        f"attempt = '{row.attempt}' WHERE target = '{row.target}'",
+        f"attempt = '{row.attempt}', batch_attempt = '{row.batch_attempt}' "
+        f"WHERE target = '{row.target}'",
     )  # fmt: skip
     filled.run()
     assert filled.ledger().batch == 3

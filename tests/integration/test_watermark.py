@@ -165,9 +165,13 @@ def test_rows_without_a_time_are_read_each_time(line: Line) -> None:
 
 def test_rows_without_a_time_are_left_out(line: Line) -> None:
     """With `nulls: ignore` they don't arrive until they have one."""
-    line.declare(t="{capture: {where: modified_at}, deletes: none, nulls: ignore}")
-    line.source(TABLE, "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', now())")
+    line.declare(t="{capture: {where: modified_at}, deletes: none, nulls: ignore, event_time: at}")
+    line.source(
+        TABLE, "ALTER TABLE t ADD at timestamptz DEFAULT '2013-01-05'",
+        "INSERT INTO t VALUES (1, 'x', NULL), (2, 'x', now())",
+    )  # fmt: skip
     line.run()
+    line.partitions("2013-01-05")  # nor by a window
     assert line.agrees(where="modified_at IS NOT NULL")
     assert all(verdict.ok for verdict in line.reconcile())
     line.source("UPDATE t SET modified_at = now() WHERE id = 1")
@@ -177,8 +181,8 @@ def test_rows_without_a_time_are_left_out(line: Line) -> None:
 
 @pytest.mark.parametrize("kind", ["timestamptz(3)", "timestamptz(0)"])
 def test_a_coarser_clock_loses_no_rows(line: Line, kind: str) -> None:
-    """A time cut to whole seconds may lie below its transaction's start: the margin covers it."""
-    line.declare(head="fence_margin: 1s", t=STREAM)
+    """A time cut to whole seconds may lie below its transaction's start, so the fence waits."""
+    line.declare(t=STREAM)
     line.source(
         TABLE.replace("timestamptz DEFAULT now()", f"{kind} DEFAULT now()"),
         "INSERT INTO t VALUES (1, 'a')",

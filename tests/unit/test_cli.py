@@ -70,7 +70,7 @@ def commands(group: Any = None, prefix: str = "") -> dict[str, Any]:
     group = group or typer.main.get_command(app)
     for name, command in group.commands.items():
         inner = getattr(command, "commands", None)
-        found |= commands(command, f"{name} ") if inner else {prefix + name: command}
+        found |= commands(command, f"{prefix}{name} ") if inner else {prefix + name: command}
     return found
 
 
@@ -313,6 +313,8 @@ def test_an_empty_folder_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (("history", "flights", "x"), r"no table 'x'"),
         (("run", "flights", "--from", "2013-01-01"), r"both ends"),
         (("run", "flights", "--partition", "2013-13-01"), r"names no day"),
+        (("plan", "flights", "--partition", "9999-12-31"), r"outside of the years"),
+        (("history", "flights", "weather", "--limit", "9" * 30), r"--limit"),
         (("run", "flights", "--from", "2013-01-02", "--to", "2013-01-01"), r"is empty"),
         (("run", "flights", "--partition", "2013-01-01", "--to", "2013-01-01"), r"Give one"),
         (("run", "flights", "--partition", "2013-01-01", "--verify"), r"--verify"),
@@ -331,6 +333,36 @@ def test_a_mistake_on_the_command_line_is_a_configuration_error(
     assert re.search(message, found.stderr, re.DOTALL)
     assert "Traceback" not in found.stderr
     assert not home.exists()
+
+
+BROKEN = {
+    "home is a file": "",
+    "landing is a file": "landing",
+    "group is a file": "landing/flights/weather",
+    "identity": "landing/flights/weather/landing.json",
+    "manifest": "landing/flights/weather/manifests/0000000001.json",
+    "question": "landing/flights/weather/questions/0000000000-x.json",
+    "attempt": "landing/flights/weather/data/0000000001-a/intent.json",
+    "lake is a file": "lake",
+    "lake table is a file": "lake/flights/weather",
+    "log is a file": "lake/flights/weather/_delta_log",
+    "log": f"lake/flights/weather/_delta_log/{0:020}.json",
+    "server is a file": "postgres",
+    "passwords": "postgres/passwords.json",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_home_is_told_without_a_traceback(what: str, home: Path) -> None:
+    """Whatever stands where it does not belong: a message, and the code of who acts next."""
+    path = home / BROKEN[what]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0not ours")
+    for command in ("run", "status", "plan", "reconcile", "maintain", "history", "rebuild", "stop"):
+        table = ["weather"] if command in ("history", "rebuild") else []
+        found = naviglio(command, *([] if command == "stop" else ["flights"]), *table)
+        assert found.exit_code in (0, 2, 5, 6, 8), (command, found.exception)
+        assert found.exception is None or isinstance(found.exception, SystemExit), command
 
 
 def test_a_run_without_connections_fails_each_group_once() -> None:

@@ -34,6 +34,13 @@ def test_days_meet_without_gap_or_overlap() -> None:
     assert window.start <= moment < window.end
 
 
+@pytest.mark.parametrize(("day", "zone"), [("9999-12-31", "UTC"), ("0001-01-01", "Asia/Tokyo")])
+def test_a_day_beyond_the_calendar_is_refused(day: str, zone: str) -> None:
+    """The first and the last day may begin or end where no moment is."""
+    with pytest.raises(ConfigError, match="outside of the years"):
+        window_of(day, ZoneInfo(zone))
+
+
 def test_airflows_default_key_names_the_same_day() -> None:
     """The schedule's key format and the plain day are one partition."""
     assert window_of("2013-01-05T00:00:00", NEW_YORK) == window_of("2013-01-05", NEW_YORK)

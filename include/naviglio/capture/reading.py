@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 
 from naviglio.carriers import arrow_schema, key_schema
+from naviglio.errors import ConfigError
 from naviglio.model import (
     KEY_HASH,
     OP,
@@ -22,6 +23,7 @@ from naviglio.model import (
     TablePosition,
     TableSchema,
     TableSpec,
+    Window,
 )
 from naviglio.ports import Scan, Snapshot
 
@@ -53,6 +55,7 @@ class Reading:
     hash_spec: str
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
+    held: Callable[[Window], int]  # rows of the table's lake table with their event time in it
 
     @property
     def way(self) -> str:
@@ -65,6 +68,19 @@ class Reading:
         if self.spec.way == "diff":
             return "both"
         return "key" if self.spec.deletes.way == "sweep" else "none"
+
+    @property
+    def bound(self) -> int | None:
+        """The point below which the stream's rows are settled; None while there is none.
+
+        A column of fewer digits than the clock may hold a time cut or rounded down, below the fence
+        by up to a unit of its last digit.
+        """
+        point = self.fence.of(self.spec.name)
+        digits = self.schema.column(self.spec.modified).precision
+        if point is None or digits is None or self.spec.name in self.fence.numbers:
+            return point
+        return point - int(10 ** (9 - digits))
 
     @property
     def fingerprint(self) -> str:
@@ -106,12 +122,40 @@ class Captured:
     """What a way found: the next position and a part, or None where nothing has to land.
 
     `deletes` are the rows that would vanish, `of` those known before: what the guard looks at.
+    `compared`: all that was known was looked for, so that no deletes means that none are gone.
     """
 
     position: TablePosition
     part: Part | None = None
     deletes: int = 0
     of: int = 0
+    compared: bool = False
+
+
+def need_one_moment(snapshot: Snapshot, of: object, what: str) -> None:
+    """Raise ConfigError where the snapshot's reads may be of different moments."""
+    if snapshot.torn:
+        raise ConfigError(f"{of}: {what} needs one moment of the source. {snapshot.torn}")
+
+
+def refuse_torn(spec: TableSpec, snapshot: Snapshot) -> None:
+    """Raise ConfigError where the table's declaration needs one moment, and there is none.
+
+    What does not is a stream along times or row versions: a row that changes while it is read may
+    be missed or come as it was, but its change is above the fence and comes later. An integer may
+    stay as it is when its row moves.
+    """
+    if spec.way != "stream":
+        what = f"`{spec.way}`, which takes an absent row for a deleted one,"
+    elif spec.deletes.way == "sweep":
+        what = "`deletes: sweep`, which takes an absent key for a deleted one,"
+    elif spec.nulls == "read":
+        what = "`nulls: read`, whose rows have no order,"
+    elif spec.lag is not None:
+        what = "a stream along integers, which need not grow when a row moves,"
+    else:
+        return
+    need_one_moment(snapshot, spec.source, what)
 
 
 def way_of(spec: TableSpec) -> str:

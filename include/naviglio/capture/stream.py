@@ -1,4 +1,7 @@
-"""Capture by *where* as a stream: rows whose modification time is between position and fence."""
+"""Capture by *where* as a stream: rows whose place in it is between position and fence.
+
+Places are modification times, row versions, or integers that grow.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,34 @@ _CLOCK_STEP_NS = 5_000_000_000  # what start times may lag behind a fence; more 
 
 def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     """Land what was modified from `since` on and can't change below the fence any more."""
-    fence = reading.fence.point
-    if fence is not None and since - fence > _CLOCK_STEP_NS:
-        raise SourceError(
-            f"{reading.spec.source}: the fence is {(since - fence) / 1e9:.0f} s behind position: "
-            "the source's clock stepped back, or the margin or lag was raised. Rows written "
-            "meanwhile may lie below the position: run `naviglio resnapshot` for the table."
-        )
-    if fence is None or fence <= since:
+    if reading.spec.name not in reading.fence.numbers:
+        _refuse_step_back(reading, since)
+    bound = reading.bound
+    if bound is None or bound <= since:
         return Captured(position=last)
+    return _between(reading, last, since, bound)
+
+
+def begin(reading: Reading, bound: int, why: str) -> Captured:
+    """Land the first rows of a stream as changes, where no one moment of the source can be read.
+
+    All rows below the fence that nobody changes meanwhile are there; the others come later.
+    """
+    captured = _between(reading, TablePosition(way=reading.way), None, bound)
+    part = captured.part or reading.part(kind="stream")
+    return replace(captured, part=replace(part, why=why))
+
+
+def _between(reading: Reading, last: TablePosition, low: int | None, high: int) -> Captured:
     refuse_future(reading)
     where = Since(
-        column=reading.spec.modified,
-        low=since,
-        high=fence,
-        or_null=reading.spec.nulls == "read",
+        column=reading.spec.modified, low=low, high=high, or_null=reading.spec.nulls == "read"
     )
     refuse_nulls(reading)
     rows = changes(reading, reading.snapshot.read(reading.scan(where=where, hashes=reading.hashes)))
     counted = _Counting(rows)
     files = reading.land("changes", counted, hashes=reading.hashes, changes=True)
-    position = replace(last, stream=fence)
+    position = replace(last, stream=high)
     if not files:
         return Captured(position=position)
     deletes = counted.deletes
@@ -53,8 +63,26 @@ def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     return Captured(position=position, part=part)
 
 
+def _refuse_step_back(reading: Reading, since: int) -> None:
+    """Raise SourceError where the source's clock is behind the position.
+
+    Row versions only grow along one history of the source, which its place tells; integers may fall
+    when rows are deleted.
+    """
+    fence = reading.fence
+    latest = fence.point if fence.latest is None else fence.latest
+    if latest is not None and since - latest > _CLOCK_STEP_NS:
+        raise SourceError(
+            f"{reading.spec.source}: the fence is {(since - latest) / 1e9:.0f} s behind position: "
+            "the source's clock stepped back, or the margin or lag was raised. Rows written "
+            "meanwhile may lie below the position: run `naviglio resnapshot` for the table."
+        )
+
+
 def refuse_future(reading: Reading) -> None:
     """Raise DataError where rows have a modification time that no fence will reach for long."""
+    if reading.spec.name in reading.fence.numbers:
+        return
     limit = int((reading.at_utc + timedelta(days=1)).timestamp()) * 1_000_000_000
     where = Since(column=reading.spec.modified, low=limit, high=None)
     count = reading.snapshot.count(reading.scan(where=where))

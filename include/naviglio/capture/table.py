@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from naviglio.capture.diff import diff
 from naviglio.capture.drift import Drift, drift, old_rows_gained
-from naviglio.capture.reading import Captured, Reading
-from naviglio.capture.stream import stream
+from naviglio.capture.reading import Captured, Reading, refuse_torn
+from naviglio.capture.stream import begin, stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
 from naviglio.capture.windows import changed_windows, gaps, read_windows, refuse_no_event_time
@@ -33,6 +33,7 @@ def capture_table(
     reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
 ) -> Captured:
     """Read one table; `changed` is its schema's drift, `final` the windows it should cover."""
+    refuse_torn(reading.spec, reading.snapshot)
     _refuse_bad_keys(reading)
     captured = _by_way(reading, wish, changed, final)
     if captured.part is None:
@@ -65,20 +66,25 @@ def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window
 
 
 def _whole(reading: Reading, why: str) -> Captured:
-    if reading.spec.way == "stream" and reading.fence.point is None:
+    if reading.spec.way != "stream":
+        return snapshot(reading, why)
+    if reading.bound is None:
         raise RetryableError(
             f"{reading.spec.source} can't be read whole ({why}) without a fence to go on. It is "
             f"held by {reading.fence.held_by}. Try again when it has ended."
         )
-    return snapshot(reading, why)
+    if reading.snapshot.torn and reading.last is None:
+        return begin(reading, reading.bound, why)
+    return replace(snapshot(reading, why), compared=True)
 
 
 def _changes(reading: Reading, last: TablePosition) -> Captured:
     if last.stream is None:
-        return diff(reading, last, last.hashes) if last.hashes else Captured(position=last)
+        captured = diff(reading, last, last.hashes) if last.hashes else Captured(position=last)
+        return replace(captured, compared=True)
     captured = stream(reading, last, last.stream)
     if last.hashes and due(reading, last.hashes):
-        return sweep(reading, captured, last.hashes)
+        return replace(sweep(reading, captured, last.hashes), compared=True)
     return captured
 
 
@@ -90,7 +96,8 @@ def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Windo
     wanted = gaps(final, last.coverage)
     if wish.verify or changed.added:
         wanted += changed_windows(reading)
-    return read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
+    captured = read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
+    return replace(captured, compared=wish.verify)
 
 
 def why_whole(reading: Reading, changed: Drift) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from naviglio.capture.reading import Captured, Reading, rows_of
+from naviglio.capture.reading import Captured, Reading, need_one_moment, rows_of
 from naviglio.capture.stream import living, readable, refuse_nulls
 from naviglio.model import DataFile, HashState, TablePosition
 
 
 def snapshot(reading: Reading, why: str) -> Captured:
     """Land all rows; what they don't hold is gone."""
+    need_one_moment(reading.snapshot, reading.spec.source, f"reading it whole ({why})")
     refuse_nulls(reading)
     scan = reading.scan(where=readable(reading.spec), hashes=reading.hashes)
     rows = living(reading.spec, reading.snapshot.read(scan))
@@ -16,7 +17,7 @@ def snapshot(reading: Reading, why: str) -> Captured:
     found, before = rows_of(files), _known_before(reading.last)
     position = TablePosition(
         way=reading.way,
-        stream=reading.fence.point if reading.spec.way == "stream" else None,
+        stream=reading.bound if reading.spec.way == "stream" else None,
         hashes=_state(reading, files) if reading.hashes != "none" else None,
         rows=found,
     )

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from naviglio.capture.reading import Captured, Reading, rows_of
-from naviglio.capture.stream import living
+from naviglio.capture.reading import Captured, Reading, need_one_moment, rows_of
+from naviglio.capture.stream import living, readable
 from naviglio.errors import DataError
 from naviglio.model import ROW_HASH, Coverage, DataFile, TablePosition, Window
-from naviglio.ports import IsNull, Within
+from naviglio.ports import Both, IsNull, Within
 
 
 def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
@@ -20,22 +20,26 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
 
     A window that is not over yet lands, but is not covered: it is read again when it is final.
     """
+    need_one_moment(reading.snapshot, reading.spec.source, "reading partitions again")
     last = reading.last or TablePosition(way=reading.way)
+    kept = [c for c in last.coverage if not any(_overlap(c.window, w) for w in windows)]
+    known = {c.window: c.rows for c in last.coverage}
     files: list[DataFile] = []
     coverage: list[Coverage] = []
+    lost = before = 0
     for number, window in enumerate(windows):
         landed, covered = _read_window(reading, window, f"window-{number:03d}")
         files.extend(landed)
         if _is_final(reading, window):
             coverage.append(covered)
-    before = [c for c in last.coverage if any(_overlap(c.window, w) for w in windows)]
-    kept = [c for c in last.coverage if c not in before]
-    lost = _lost(before, coverage)
+        there = known[window] if window in known else reading.held(window)
+        before += there
+        lost += max(0, there - (covered.rows if window in known else rows_of(landed)))
     part = reading.part(
         kind="window", files=tuple(files), upserts=rows_of(files), windows=_spans(windows)
     )
     position = replace(last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window)))
-    return Captured(position=position, part=part, deletes=lost, of=sum(c.rows for c in before))
+    return Captured(position=position, part=part, deletes=lost, of=before)
 
 
 def _is_final(reading: Reading, window: Window) -> bool:
@@ -72,9 +76,8 @@ def changed_windows(reading: Reading) -> list[Window]:
     coverage = reading.last.coverage if reading.last else ()
     if not coverage:
         return []
-    digests = reading.snapshot.digest(
-        reading.scan(hashes="both"), [c.window for c in coverage], reading.spec.event_time
-    )
+    scan = reading.scan(where=readable(reading.spec), hashes="both")
+    digests = reading.snapshot.digest(scan, [c.window for c in coverage], reading.spec.event_time)
     now = {digest.index: (digest.rows, digest.checksum) for digest in digests}
     return [
         covered.window
@@ -93,7 +96,8 @@ def gaps(windows: Iterable[Window], coverage: Sequence[Coverage]) -> list[Window
 def _read_window(
     reading: Reading, window: Window, name: str
 ) -> tuple[tuple[DataFile, ...], Coverage]:
-    where = Within(column=reading.spec.event_time, window=window)
+    inside = Within(column=reading.spec.event_time, window=window)
+    where = Both(one=inside, other=readable(reading.spec))
     rows = _Summing(reading.snapshot.read(reading.scan(where=where, hashes="both")))
     files = reading.land(name, living(reading.spec, rows), hashes="both")
     covered = Coverage(
@@ -101,12 +105,6 @@ def _read_window(
         rows=rows.rows, checksum=rows.checksum, spec=reading.fingerprint,
     )  # fmt: skip
     return files, covered
-
-
-def _lost(before: Iterable[Coverage], now: Iterable[Coverage]) -> int:
-    """Count the rows that windows have fewer than when they were last read."""
-    found = {c.window: c.rows for c in now}
-    return sum(max(0, c.rows - found.get(c.window, c.rows)) for c in before)
 
 
 def _overlap(one: Window, other: Window) -> bool:

@@ -26,12 +26,12 @@ def start(port: Port = None) -> Answer:
 
     Example: `naviglio airflow start`
     """
-    from naviglio.deployment import airflow, settings
+    from naviglio.deployment import airflow, settings, users
 
     place = _place(port)
     first = not (place.folder / "passwords.json").exists()
     report = airflow.start(place, lambda line: print(line, file=sys.stderr))  # noqa: T201  # progress
-    word = settings.password(place) if first else "as `naviglio airflow password` shows it"
+    word = users.password(place) if first else "as `naviglio airflow password` shows it"
     said = f"Airflow runs at {report.url}. Log in as {settings.ADMIN}, password: {word}"
     return Answer(data=report, show=lambda out: out.print(said, markup=False, soft_wrap=True))
 
@@ -58,7 +58,7 @@ def restart(port: Port = None) -> Answer:
 
 
 def status(port: Port = None) -> Answer:
-    """Tell which of Airflow's processes run.
+    """Tell which of Airflow's processes run; exits with 1 unless all do.
 
     Example: `naviglio airflow status`
     """
@@ -66,18 +66,81 @@ def status(port: Port = None) -> Answer:
 
     report = airflow.status(_place(port))
     lines = [f"{n}: {f'process {p}' if p else 'not running'}" for n, p in report.processes.items()]
-    return Answer(data=report, show=lambda out: out.print("\n".join(lines), markup=False))
+    return Answer(
+        data=report, show=lambda out: out.print("\n".join(lines), markup=False),
+        exit_code=0 if report.running else 1,
+    )  # fmt: skip
 
 
-def password() -> Answer:
-    """Show the password of Airflow's `admin` again, to the owner of its file only.
+def password(name: Annotated[str, typer.Argument(help="Of this user.")] = "admin") -> Answer:
+    """Show the password of Airflow's `admin`, or of another user, again; to the owner of its file.
 
     Example: `naviglio airflow password`
     """
-    from naviglio.deployment import settings
+    from naviglio.deployment import users
 
-    word = settings.password(_place(None))
+    word = users.password(_place(None), name)
     return Answer(data={"password": word}, show=lambda out: out.print(word, markup=False))
+
+
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How somebody logs in.")],
+    role: Annotated[str, typer.Option(help="viewer, user, op or admin.")] = "viewer",
+) -> Answer:
+    """Let somebody log in to this Airflow, or give a user another role; show the password.
+
+    A `viewer` sees all, a `user` also triggers runs and answers questions, an `op` also manages
+    connections. It holds from the next `naviglio airflow start`, which starts the api-server anew.
+
+    Example: `naviglio airflow user add ann --role viewer`
+    """
+    from naviglio.deployment import users
+
+    word = users.add(_place(None), name, role)
+    said = f"{name} is {role}, password: {word}\nRun `naviglio airflow start` to make it so."
+    return Answer(
+        data={"name": name, "role": role, "password": word},
+        show=lambda out: out.print(said, markup=False, soft_wrap=True),
+    )
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How somebody logged in.")],
+) -> Answer:
+    """Let a user log in no more; holds from the next `naviglio airflow start`.
+
+    Example: `naviglio airflow user remove ann`
+    """
+    from naviglio.deployment import users
+
+    users.remove(_place(None), name)
+    said = f"{name} is removed. Run `naviglio airflow start` to make it so."
+    return Answer(data={"name": name}, show=lambda out: out.print(said, markup=False))
+
+
+def list_users() -> Answer:
+    """List who may log in to this Airflow.
+
+    Example: `naviglio airflow user list`
+    """
+    from naviglio.cli.show import listing
+    from naviglio.deployment import users
+
+    rows = [{"name": name, "role": role} for name, role in users.roles(_place(None)).items()]
+    return Answer(data={"users": rows}, show=lambda out: out.print(listing(rows)))
+
+
+def execute(
+    arguments: Annotated[list[str], typer.Argument(metavar="COMMAND", help="Airflow's own.")],
+) -> Answer:
+    """Run a command of Airflow itself in the environment of this home's Airflow.
+
+    Example: `naviglio airflow exec dags list`
+    """
+    from naviglio.deployment import airflow
+
+    command, environ = airflow.command_of(_place(None))
+    os.execve(command, [command, *arguments], environ)  # noqa: S606 - no shell is wanted
 
 
 def _place(port: int | None) -> Place:
@@ -88,3 +151,9 @@ def _place(port: int | None) -> Place:
 
 for command in (start, stop, restart, status, password):
     app.command()(answering(command))
+app.command("exec", context_settings={"ignore_unknown_options": True})(answering(execute))
+user = typer.Typer(no_args_is_help=True, help="Say who may log in to this Airflow.")
+user.command("add")(answering(add))
+user.command("remove")(answering(remove))
+user.command("list")(answering(list_users))
+app.add_typer(user, name="user")

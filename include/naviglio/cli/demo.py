@@ -327,7 +327,7 @@ def _play(demo: _Demo, site: Site, application: str) -> None:
             _keep(demo, step, carry(site, groups, everything, demo.watch))
     zone = ZoneInfo(site.pipeline.time_zone)
     days = {key: Wish(windows=(w,)) for key, w in windows_between(*BACKFILL, zone).items()}
-    timed = [g for g in groups if any(t.event_time and t.way != "diff" for t in g.tables)]
+    timed = [g for g in groups if any(t.has_partitions for t in g.tables)]
     with demo.step(f"backfill {BACKFILL[0]} to {BACKFILL[1]}") as step:
         _keep(demo, step, carry(site, timed, days, demo.watch))
     with demo.step("reconcile"):

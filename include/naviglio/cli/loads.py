@@ -35,8 +35,9 @@ def _show(out: Console, loads: list[TableLoad]) -> None:
         {
             "table": one.table, "target": one.target, "as": one.run_as, "way": one.way,
             "changed rows": one.changed_rows, "lake rows": one.lake_rows,
-            "target rows": one.target_rows, "why": one.why,
+            "target rows": one.target_rows, "indexes": one.target_indexes or None,
+            "why": one.why,
         }
         for one in loads
     ]  # fmt: skip
-    out.print(listing(rows, optional=("as", "changed rows", "lake rows", "target rows")))
+    out.print(listing(rows, optional=("as", "changed rows", "lake rows", "target rows", "indexes")))

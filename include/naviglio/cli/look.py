@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from naviglio.flows.validate import TableCheck
     from naviglio.model import LedgerRow, Question
 
+_MOST = 1_000_000  # entries of a history
+
 
 def validate(
     pipeline: Annotated[
@@ -127,7 +129,9 @@ def status(pipeline: SomePipeline = None) -> Answer:
 def history(
     pipeline: PipelineName,
     table: TableName,
-    limit: Annotated[int, typer.Option(min=1, help="How many of the newest to show.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=_MOST, help="How many of the newest to show.")
+    ] = 20,
 ) -> Answer:
     """List a table's batches and the versions of its lake table, newest first.
 

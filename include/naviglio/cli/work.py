@@ -293,7 +293,7 @@ def _taking_part(
     pipeline: Pipeline, groups: tuple[Group, ...], tables: tuple[str, ...]
 ) -> tuple[Group, ...]:
     """Return the groups of a partition run: only tables with an event time take part in it."""
-    timed = {t.name for t in pipeline.tables if t.event_time and t.way != "diff"}
+    timed = {t.name for t in pipeline.tables if t.has_partitions}
     if wrong := [table for table in tables if table not in timed]:
         raise ConfigError(
             f"{', '.join(wrong)}: no event time, so no part in partition runs; those with one: "

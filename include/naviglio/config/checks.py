@@ -53,6 +53,7 @@ _WORDS = {
     "capture": ("windows", "diff", "{where: COLUMN}"),
     "deletes": ("none", "sweep", "{sweep: DURATION}", "{column: COLUMN}"),
     "nulls": ("refuse", "read", "ignore"),
+    "zone": ("UTC",),
     "visibility": ("at_once", "progressive"),
     "inputs": ("day", "all", "{through: INPUT, on: {COLUMN: COLUMN}}"),
 }
@@ -104,7 +105,7 @@ def between_groups(
             yield _named_like(group, f"table {table!r}, which is not in it")
         if taken.setdefault(group.casefold(), group) != group:
             yield _named_like(group, f"group {taken[group.casefold()]!r}")
-        for n, member in enumerate(members):
+        for n, member in enumerate(map(str, members)):  # of another type: the form says so
             text = _misplaced(group, member, home, list(names.values()))
             if text:
                 yield Problem(text=text, place=("groups", group, n))

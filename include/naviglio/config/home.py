@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from naviglio.errors import ConfigError
+
+_UNFIT = re.compile(r"[][\\^|%*?\x00-\x1f\x7f]")  # parts of URLs, or wildcards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +22,19 @@ class Home:
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> Home:
-        """Take NAVIGLIO_HOME and NAVIGLIO_PIPELINES, or the folders of a checkout."""
-        root = environ.get("NAVIGLIO_HOME") or ".naviglio"
+        """Take NAVIGLIO_HOME and NAVIGLIO_PIPELINES, or the folders of a checkout.
+
+        ConfigError for a home whose path lake tables can't lie below.
+        """
+        root = Path(environ.get("NAVIGLIO_HOME") or ".naviglio").expanduser().absolute()
         pipelines = environ.get("NAVIGLIO_PIPELINES") or "include/pipelines"
+        if found := _UNFIT.search(str(root)):
+            raise ConfigError(
+                f"the home {str(root)!r} has a {found[0]!r} in its path, which Delta and DuckDB "
+                "don't read as it stands. Choose another folder by NAVIGLIO_HOME."
+            )
         return cls(
-            root=Path(root).expanduser().absolute(),
+            root=root,
             pipelines=Path(pipelines).expanduser().absolute(),
             run_as=environ.get("NAVIGLIO_RUN_AS", "").strip(),
         )

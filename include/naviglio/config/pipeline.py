@@ -243,6 +243,8 @@ def _table(name: str, form: TableForm, pipeline: PipelineForm) -> TableSpec:
         key=form.key or (),
         way="stream" if isinstance(form.capture, WhereForm) else form.capture,
         modified=where.where if where else "",
+        zone=(where.zone if where else None) or "",
+        lag=where.lag if where else None,
         event_time=form.event_time or "",
         nulls=form.nulls or "refuse",
         deletes=_deletes(form.deletes),

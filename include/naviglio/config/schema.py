@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from naviglio.config.problems import known
-from naviglio.model import RESERVED
+from naviglio.model import RESERVED, reserved
 
 NAVIGLIO_SCHEMA = "naviglio"  # holds the ledger and the staging tables of a target
 WORD, MAPPING = "<word>", "<mapping>"  # branches of a union, as pydantic puts them into a place
@@ -58,7 +58,7 @@ def _identifier(value: str) -> str:
 
 
 def _column(value: str) -> str:
-    if value in RESERVED:
+    if reserved([value]):
         raise ValueError(f"{value!r} is a column of Naviglio's own ({', '.join(RESERVED)})")
     return _identifier(value)
 
@@ -144,9 +144,11 @@ Table = Annotated[TableNameForm, BeforeValidator(_table_name)]
 
 
 class WhereForm(Form):
-    """The capture way that reads rows by their modification time."""
+    """The capture way that reads rows by their modification time, or by numbers that grow."""
 
     where: ColumnName
+    zone: Literal["UTC"] | None = None
+    lag: Annotated[int, Field(ge=0)] | None = None
 
 
 class DeletesForm(Form):

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from naviglio.connections.connections import Connections
-from naviglio.deployment import declared
+from naviglio.deployment import declared, users
 from naviglio.deployment.declared import Tell
 from naviglio.deployment.processes import Process, holder
 from naviglio.deployment.settings import Place, environment, inherited, remember_port
@@ -27,6 +27,7 @@ from naviglio.transform.spark import has_java
 
 NAMES = ("api-server", "scheduler", "dag-processor", "triggerer")
 _PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+_OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
 _START_LIMIT_S = 180.0
 
 
@@ -64,18 +65,19 @@ def start(place: Place, tell: Tell) -> AirflowReport:
     embedded.start(place.home)
     with _alone(place):
         urls = embedded.urls(place.home)
-        told = environment(place, urls["airflow_db"])
+        told = {name: _told(place, urls["airflow_db"], name) for name in NAMES}
         environ = inherited(os.environ)
         missing = _missing(place, told, tell)
         if "api-server" in missing:
             _check_port(place)
         remember_port(place)
         if missing:
-            _prepare(place, urls, environ | told, tell)
+            _prepare(place, urls, environ | told["scheduler"], tell)
         since = datetime.now(UTC) if missing else datetime.min.replace(tzinfo=UTC)
         for name in missing:
             tell(f"starting {name}")
-            Process(place.folder, name).start([declared.command(), name], environ, told)
+            command = [declared.command(), name, *_OPTIONS.get(name, ())]
+            Process(place.folder, name).start(command, environ, told[name])
         _wait_until_healthy(place, since, tell)
     return status(place)
 
@@ -88,11 +90,32 @@ def stop(place: Place) -> bool:
         return any([Process(place.folder, name).stop() for name in reversed(NAMES)])
 
 
-def _missing(place: Place, told: Mapping[str, str], tell: Tell) -> list[str]:
+def command_of(place: Place) -> tuple[str, dict[str, str]]:
+    """Return Airflow's own command, and the environment in which it means this Airflow.
+
+    Raises `ConfigError` where none was started yet, or its database is stopped.
+    """
+    if not (place.folder / "migrated").exists():
+        raise ConfigError(
+            f"{place.folder}: no Airflow was started here yet. Run `naviglio airflow start`."
+        )
+    told = _told(place, embedded.urls(place.home)["airflow_db"], "scheduler")
+    return declared.command(), inherited(os.environ) | told
+
+
+def _told(place: Place, database: str, name: str) -> dict[str, str]:
+    """Return what a process is told; who may log in concerns the api-server alone."""
+    told = environment(place, database)
+    if name == "api-server":
+        told["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = users.setting(place)
+    return told
+
+
+def _missing(place: Place, told: Mapping[str, dict[str, str]], tell: Tell) -> list[str]:
     """Return what doesn't run, having ended what was told otherwise: moved, or of another port."""
     processes = [Process(place.folder, name) for name in NAMES]
     for process in processes:
-        if process.found() and not process.told(told):
+        if process.found() and not process.told(told[process.name]):
             tell(f"ending {process.name}, which was started with other settings")
             process.stop()
     return [process.name for process in processes if process.found() is None]

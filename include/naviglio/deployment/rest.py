@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from naviglio.deployment.settings import ADMIN, Place, password
+from naviglio.deployment.settings import ADMIN, Place
+from naviglio.deployment.users import password
 from naviglio.errors import RetryableError, TargetError
 
 _PAUSE_S = 0.5

@@ -59,27 +59,11 @@ def _last_port(home: Home) -> str:
         return ""
 
 
-def password(place: Place) -> str:
-    """Return the password of `admin`; only the owner of the file can read it."""
-    file = place.folder / "passwords.json"
-    try:
-        users: dict[str, str] = json.loads(file.read_text())
-    except FileNotFoundError as problem:
-        raise ConfigError(
-            f"{file}: no Airflow was started here yet. Run `naviglio airflow start`."
-        ) from problem
-    except PermissionError as problem:
-        raise ConfigError(
-            f"{file}: only the account that started Airflow may read it."
-        ) from problem
-    return users[ADMIN]
-
-
 def make_secrets(place: Place) -> dict[str, str]:
     """Return the secrets by the variables that carry them, made and kept 0600 the first time."""
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _keep(place.folder / "passwords.json", {ADMIN: secrets.token_urlsafe(18)})
-    return _keep(
+    _made_once(place.folder / "passwords.json", {ADMIN: secrets.token_urlsafe(18)})
+    return _made_once(
         place.folder / "secrets.json",
         {
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
@@ -112,7 +96,6 @@ def environment(place: Place, database: str) -> dict[str, str]:
         "AIRFLOW__CORE__DEFAULT_TIMEZONE": "utc",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{place.url}/execution/",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": url,
@@ -120,6 +103,11 @@ def environment(place: Place, database: str) -> dict[str, str]:
         "AIRFLOW__API__PORT": str(place.port),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
+        # The log servers of scheduler and triggerer would listen on all of the machine's addresses.
+        # They are left out: logs are read from the disk, and nobody is asked at this port.
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": "1",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": "1",
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "airflow.utils.log.file_task_handler=CRITICAL",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
@@ -127,14 +115,19 @@ def environment(place: Place, database: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _keep(file: Path, made: dict[str, str]) -> dict[str, str]:
-    """Return what a file holds; make it, open to its owner only, if there is none."""
+def keep(file: Path, held: Mapping[str, str]) -> None:
+    """Write a file of secrets, whole and open to its owner only."""
+    draft = file.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        json.dump(held, out)
+    draft.replace(file)
+
+
+def _made_once(file: Path, made: dict[str, str]) -> dict[str, str]:
+    """Return what a file holds; make it if there is none."""
     if not file.exists():
-        draft = file.with_suffix(".new")
-        draft.unlink(missing_ok=True)
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as out:
-            json.dump(made, out)
-        draft.replace(file)
+        keep(file, made)
     kept: dict[str, str] = json.loads(file.read_text())
     return kept

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,15 +12,16 @@ from zoneinfo import ZoneInfo
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from naviglio.capture.columns import refuse_unfit_columns
+from naviglio.capture.columns import order_of, refuse_unfit_columns
 from naviglio.capture.guard import suspicious
-from naviglio.capture.reading import Captured, Reading
+from naviglio.capture.reading import Captured, Reading, need_one_moment
 from naviglio.capture.table import Wish, capture_table, drift_of
-from naviglio.errors import LostRaceError, QuestionError
+from naviglio.errors import ConfigError, LostRaceError, QuestionError
 from naviglio.flows.site import HeardSink, Site
 from naviglio.landing.attempt import Attempt
 from naviglio.landing.landing import Head, Landing
 from naviglio.model import (
+    Bound,
     Fence,
     Group,
     Manifest,
@@ -33,7 +35,7 @@ from naviglio.model import (
 )
 from naviglio.partitions import key_of, windows_between
 from naviglio.points import reach
-from naviglio.ports import Snapshot
+from naviglio.ports import LOWEST, Counting, Snapshot
 
 log = logging.getLogger("naviglio.capture")
 _TRIES = 6
@@ -67,11 +69,33 @@ def capture(site: Site, group: Group, wish: Wish) -> Manifest | None:
     raise AssertionError("tenacity re-raises")
 
 
-def fence_of(site: Site, group: Group) -> Fence:
-    """Read the group's fence; groups without modification or event times need none."""
-    if all(table.way == "diff" for table in group.tables):
-        return Fence(point=None)
-    return site.source.fence(site.pipeline.fence_margin_s, site.pipeline.safety_lag_s)
+def fence_of(site: Site, group: Group, schemas: Mapping[str, TableSchema]) -> Fence:
+    """Read the group's fence: of its modification and event times, and of each stream of numbers.
+
+    What needs neither is not asked of the source, which may lack the right to tell.
+    """
+    traits = site.source.traits
+    numbered = [
+        table
+        for table in group.tables
+        if table.way == "stream"
+        and order_of(schemas[table.name].column(table.modified), traits) != "time"
+    ]
+    fence = Fence(point=None)
+    if any(table.way != "diff" and table not in numbered for table in group.tables):
+        fence = site.source.fence(site.pipeline.fence_margin_s, site.pipeline.safety_lag_s)
+    numbers = {table.name: _bound(site, table, schemas[table.name]) for table in numbered}
+    return replace(fence, numbers=numbers)
+
+
+def _bound(site: Site, table: TableSpec, schema: TableSchema) -> Bound:
+    if not isinstance(site.source, Counting):
+        raise ConfigError(
+            f"{table.source}: this source can't tell where a stream along {table.modified!r} ends. "
+            "Capture by `diff`."
+        )
+    above = site.source.above(table.source, schema.column(table.modified))
+    return Bound(point=max(above - (table.lag or 0), LOWEST), lag=table.lag)
 
 
 def reading_of(
@@ -104,22 +128,27 @@ def _capture_once(site: Site, group: Group, wish: Wish) -> Manifest | None:
     reach("capture: after head")
     schemas = {t.name: site.source.describe(t.source, t.key) for t in group.tables}
     for table in group.tables:
-        refuse_unfit_columns(table, schemas[table.name], site.pipeline.time_zone)
-    fence = fence_of(site, group)
+        refuse_unfit_columns(
+            table, schemas[table.name], site.pipeline.time_zone, site.source.traits
+        )
+    fence = fence_of(site, group, schemas)
     reach("capture: after fence")
     with site.source.snapshot() as snapshot, landing.attempt(head) as attempt:
+        if len(group.tables) > 1:
+            need_one_moment(snapshot, f"group {group.name!r}", "a group of several tables")
         place = snapshot.place(_expected(head, wish))
         reach("capture: after snapshot")
         moment = _Moment(head=head, attempt=attempt, snapshot=snapshot, fence=fence, wish=wish)
         captured = {
             table.name: _capture_table(site, group, table, moment, schemas[table.name])
             for table in group.tables
-            if not wish.windows or (table.event_time and table.way != "diff")
+            if not wish.windows or table.has_partitions
         }
         reach("capture: after files")
         before = _positions(head)
         if not _lands(before, captured):
             attempt.abandon()
+            log.info("captured %s: nothing new since batch %d", group.name, head.number)
             return None
         manifest = Manifest(
             group=group.name, number=attempt.number, attempt=attempt.id, landing=identity,
@@ -151,14 +180,16 @@ def _capture_table(
         found = "; ".join(drift.other)
         text = f"its schema drifted: {found}"
         _hold(site, landing, _question(group, table, head, "drift", text, found))
+    elif not drift.other:
+        landing.withdraw(head.number, table.name, "drift")
     final = final_windows(table, ZoneInfo(site.pipeline.time_zone), moment.fence)
     captured = capture_table(reading, moment.wish, drift, final)
     if suspicious(captured, table.guard):
         gone = str(captured.deletes)
         text = f"{gone} of {captured.of} rows known before are gone"
         _hold(site, landing, _question(group, table, head, "mass delete", text, gone))
-    else:
-        landing.withdraw(head.number, table.name)
+    elif captured.compared:
+        landing.withdraw(head.number, table.name, "mass delete")
     return captured
 
 
@@ -172,6 +203,7 @@ def _reading(
         at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
+        held=lambda window: site.lake(table).held(table.event_time, window),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from naviglio.errors import IdentityError, RetryableError
 from naviglio.flows.site import Site
+from naviglio.landing.landing import Landing
 from naviglio.model import Group, LedgerRow, Question, TableSpec
 
 
@@ -58,20 +59,20 @@ def _check_ledger(
     site: Site, group: Group, table: TableSpec, row: LedgerRow, identity: str | None, head: int
 ) -> None:
     landing, lake = site.landing(group), site.lake(table)
-    same = row.landing == identity
-    if same and row.batch <= head:
+    other = _other_landing(landing, row, identity, head)
+    if not other:
         landing.withdraw(0, table.name, "identity")
         return
+    same = row.landing == identity
     found = f"ledger {row.landing} batch {row.batch}, landing {identity or 'none'} batch {head}"
     advice = "to compare the target whole with the new one"
     if same:
         # Version numbers of a lake that goes on from here would mean other rows than the ledger's.
-        advice = f"and move the lake table's folder away, {lake.uri}, to go on from the older one"
+        advice = f"and move the lake table's folder away, {lake.uri}, to go on from this one"
     # Not bound to a head: an answer must hold from the first new batch until the load after it.
     question = Question(
         group=group.name, table=table.name, kind="identity", head=0,
-        text=f"target {row.target} was loaded from {'a newer copy of this' if same else 'another'} "
-        f"landing ({found})",
+        text=f"target {row.target} was loaded from {other} landing ({found})",
         found=f"{row.landing} batch {row.batch} by {row.attempt}" if same else row.landing,
         asked_at_utc=datetime.now(UTC),
     )  # fmt: skip
@@ -82,3 +83,15 @@ def _check_ledger(
         f"{question.text}. Restore the landing's folder at {landing.store.root}; or run "
         f"`naviglio accept {site.pipeline.name} --table {table.name}` {advice}."
     )
+
+
+def _other_landing(landing: Landing, row: LedgerRow, identity: str | None, head: int) -> str:
+    """Return which landing a target was loaded from, where it isn't this one."""
+    if row.landing != identity:
+        return "another"
+    if row.batch > head:
+        return "a newer copy of this"
+    # Two copies of a landing that both went on have other batches of the same numbers.
+    if row.batch_attempt and landing.batch(row.batch).attempt != row.batch_attempt:
+        return "another copy of this"
+    return ""

@@ -22,6 +22,8 @@ class TableLoad:
     lake_rows: int | None = None
     changed_rows: int | None = None
     target_rows: int | None = None
+    target_indexes: int = 0  # that can be off while it is merged
+    rebuild: bool = False  # and will be
 
 
 def load_plan(site: Site, group: Group) -> list[TableLoad]:
@@ -47,4 +49,5 @@ def _table(site: Site, group: Group, table: TableSpec, ledger: dict[str, LedgerR
         way=plan.way, why=plan.why, lake_rows=figures.lake_rows,
         changed_rows=figures.changed_rows,
         target_rows=figures.target.rows if figures.target else None,
+        target_indexes=figures.target.indexes if figures.target else 0, rebuild=plan.rebuild,
     )  # fmt: skip

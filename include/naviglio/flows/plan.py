@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from naviglio.capture.drift import Drift
-from naviglio.capture.reading import Reading
+from naviglio.capture.reading import Reading, refuse_torn
 from naviglio.capture.stream import readable
 from naviglio.capture.sweep import due
 from naviglio.capture.table import Wish, drift_of, why_whole
@@ -60,7 +60,8 @@ def plan(site: Site, group: Group, wish: Wish) -> list[TablePlan]:
     """Tell what a run with `wish` would do for every table of the group."""
     head, ledger = site.landing(group).head(), site.target.ledger()
     questions = {question.table: question for question in open_questions(site, group)}
-    fence = fence_of(site, group)
+    schemas = {t.name: site.source.describe(t.source, t.key) for t in group.tables}
+    fence = fence_of(site, group, schemas)
     with site.source.snapshot() as snapshot:
         return [
             _table(site, group, table, wish, head, fence, ledger, questions, snapshot)
@@ -114,7 +115,7 @@ def _table(  # noqa: PLR0913, PLR0917 - one row gathers what each side knows
     return TablePlan(
         group=group.name, table=table.name, way=reading.way, action=step.action, rows=step.rows,
         why=step.why, position=point_text(reading.schema, table, last.stream) if last else None,
-        fence=point_text(reading.schema, table, fence.point), held_by=fence.held_by,
+        fence=point_text(reading.schema, table, fence.of(table.name)), held_by=fence.held_by,
         windows=ranges_of(step.windows, zone), sweep=step.sweep, drift=drift.texts,
         lake_lacks=head.number - lake.number(), target_lacks=_lacking(lake.version(), row),
     )  # fmt: skip
@@ -130,6 +131,7 @@ def _lacking(version: int | None, row: LedgerRow | None) -> int:
 def _step(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _Step:
     """Return what `capture_table` would do, by the same rules in the same order."""
     spec = reading.spec
+    refuse_torn(spec, reading.snapshot)
     if wish.windows and (not spec.event_time or spec.way == "diff"):
         step = _Step(action="nothing", why="no event time, so no part in partition runs")
     elif wish.windows:
@@ -138,7 +140,7 @@ def _step(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _S
         step = _Step(action="ask", why=f"drift: {'; '.join(drift.other)}")
     elif spec.way == "windows" and not wish.whole:
         step = _by_windows(reading, wish, drift, final)
-    elif spec.way == "stream" and reading.fence.point is None:
+    elif spec.way == "stream" and reading.bound is None:
         step = _Step(action="wait", why=f"no fence: {reading.fence.held_by}")
     else:
         step = _going_on(reading, wish.whole or why_whole(reading, drift))
@@ -174,7 +176,7 @@ def _changes(reading: Reading, since: int | None) -> _Step:
     spec, last = reading.spec, reading.last
     sweep = bool(last and last.hashes and due(reading, last.hashes))
     between = Since(
-        column=spec.modified, low=since, high=reading.fence.point, or_null=spec.nulls == "read"
+        column=spec.modified, low=since, high=reading.bound, or_null=spec.nulls == "read"
     )
     rows = _count(reading, between)
     return _Step(action="changes" if rows or sweep else "nothing", rows=rows, sweep=sweep)

@@ -7,12 +7,14 @@ database is published again. At least once, therefore; a consumer asks the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from naviglio.capture.columns import goes_by_time
 from naviglio.carriers import arrow_schema
 from naviglio.flows.site import Site
 from naviglio.flows.status import moment_of
@@ -21,6 +23,9 @@ from naviglio.lake.table import LakeTable, Seen
 from naviglio.model import Group, Manifest, TablePosition, TableSpec
 from naviglio.partitions import key_of, window_of
 from naviglio.transform.days import days_of, times_from
+
+log = logging.getLogger("naviglio.publish")
+_MOST_TOLD = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,40 @@ class _Last:
 
     seen: Seen
     until: datetime | None
+
+
+def publications(
+    site: Site,
+    tables: Iterable[tuple[Group, TableSpec]],
+    at: Mapping[str, Seen],
+    last: Callable[[str], Mapping[str, Any] | None],
+) -> dict[str, Publication]:
+    """Return what of each table is to be published, by name; `last` gives a table's last event."""
+    found = {}
+    for group, table in tables:
+        if table.name in at:
+            one = publication(site, group, table, at[table.name], last(table.name))
+            if one is not None:
+                found[table.name] = one
+                log.info("publishing %s: %s", table.name, _few(one.keys))
+    return found
+
+
+def applied_at(site: Site, tables: Iterable[TableSpec]) -> dict[str, Seen]:
+    """Return up to where each lake table is, by name; without those not there yet."""
+    found = {table.name: site.lake(table).seen() for table in tables}
+    return {name: seen for name, seen in found.items() if seen is not None}
+
+
+def loaded_at(site: Site, tables: Sequence[TableSpec]) -> dict[str, Seen]:
+    """Return up to where each target is, as the ledger says; without those not there yet."""
+    ledger = site.target.ledger() if tables else {}
+    rows = {table.name: ledger.get(str(table.target)) for table in tables}
+    return {
+        name: Seen(lake_table=row.lake_table, version=row.version, batch=row.batch)
+        for name, row in rows.items()
+        if row is not None
+    }
 
 
 def publication(
@@ -73,6 +112,10 @@ def publication(
     return Publication(keys=tuple(keys), extra=extra)
 
 
+def _few(keys: Sequence[str]) -> str:
+    return ", ".join(keys) if len(keys) <= _MOST_TOLD else f"{keys[0]} .. {keys[-1]} ({len(keys)})"
+
+
 def _last(extra: Mapping[str, Any] | None) -> _Last | None:
     if not extra:
         return None
@@ -88,15 +131,16 @@ def _last(extra: Mapping[str, Any] | None) -> _Last | None:
 def _final_until(site: Site, table: TableSpec, manifest: Manifest) -> datetime | None:
     """Return the moment by which a day must have ended to be final; None without event time.
 
-    Of a stream and of windows this is the fence of the batch; a comparison sees all that was there
-    when it was read; a transform is as final as the inputs that it was computed from by day.
+    Of a stream and of windows this is the fence of the batch; a comparison, and a stream along
+    numbers, sees what was committed when it was read; a transform is as final as the inputs that it
+    was computed from by day.
     """
     at = manifest.position.tables.get(table.name)
     if not table.event_time or at is None:
         return None
     if table.way == "transform":
         return _inputs_final_until(site, table, manifest)
-    if table.way == "stream" and at.stream is not None:
+    if table.way == "stream" and at.stream is not None and goes_by_time(at.schema, table):
         return moment_of(at.stream)
     if table.way == "windows" and manifest.fence.point is not None:
         return moment_of(manifest.fence.point)

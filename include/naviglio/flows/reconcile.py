@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from naviglio.capture.reading import Reading
+from naviglio.capture.columns import goes_by_time
+from naviglio.capture.reading import Reading, need_one_moment
 from naviglio.capture.stream import living, readable
 from naviglio.capture.windows import changed_windows
 from naviglio.errors import ConfigError, RetryableError
@@ -18,7 +19,6 @@ from naviglio.model import ROW_HASH, Group, HashState, TableName, TableSchema, T
 from naviglio.ports import Scan
 from naviglio.quality.alike import alike
 from naviglio.quality.compare import Comparison, Found, Judge, comparison
-from naviglio.storage.engine import quoted
 
 _TRIES = 3
 
@@ -40,6 +40,16 @@ class Verdict:
     def ok(self) -> bool:
         """Whether nothing is missing, extra or changed."""
         return not (self.missing.count or self.extra.count or self.changed.count)
+
+    def told(self) -> str:
+        """Return what differs, in a line."""
+        found = {"missing": self.missing, "extra": self.extra, "changed": self.changed}
+        told = (
+            f"{rows.count} {name} ({', '.join(rows.keys)})"
+            for name, rows in found.items()
+            if rows.count
+        )
+        return f"{self.table} against {self.against}: {', '.join(told)}"
 
 
 def reconcile(site: Site, group: Group) -> list[Verdict]:
@@ -68,6 +78,7 @@ def _source_with_lake(site: Site, group: Group, table: TableSpec) -> Verdict:
             "is under way, or failed. Run the pipeline, then reconcile."
         )
     with site.source.snapshot() as snapshot:
+        need_one_moment(snapshot, table.source, "a comparison")
         reading = reading_of(site, group, table, head, snapshot)
         # Columns that the source has lost keep in the lake what they held: nothing to compare with.
         here = tuple(column for column in schema.columns if column.name in reading.schema.names)
@@ -117,6 +128,7 @@ def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
 
 def _target_rows(site: Site, target: TableName, described: TableSchema) -> Iterator[pa.RecordBatch]:
     with site.target_as_source.snapshot() as snapshot:
+        need_one_moment(snapshot, target, "a comparison")
         rows = snapshot.read(Scan(table=target, schema=described))
         yield from site.heard("reconcile", str(target), rows)
 
@@ -129,48 +141,36 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
     if spec.way == "diff" and last.hashes is not None:
         return _judge_by_hash(reading, last.hashes, sides)
     if spec.way == "stream" and last.stream is not None:
-        point = str(last.stream)
-        if reading.schema.column(spec.modified).kind in ("timestamp", "timestamptz"):
-            moment = datetime.fromtimestamp(last.stream // 1000 / 1_000_000, UTC)
-            point = f"'{moment.isoformat()}'"
-        text = reading.schema.column(spec.modified).carrier == "string"
-        seen = "try_cast(expected AS TIMESTAMPTZ)" if text else "expected"
-        newer = f"coalesce({seen} >= {point}, true)"
+        newer = f"coalesce({_newer(reading, last.stream)}, true)"
         if last.hashes is None:
             return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
         files = [reading.locate(file.path) for file in last.hashes.files]
         files += reading.landed_since(last.hashes.batch)
-        gone = "false"
-        if files:
-            sides.hashes_landed(files)
-            gone = f"EXISTS (SELECT 1 FROM landed l WHERE {_same_key(reading)})"
-        verdict = f"CASE WHEN class = 'extra' THEN {gone} ELSE {newer} END"
+        verdict = f"CASE WHEN class = 'extra' THEN {sides.landed(files)} ELSE {newer} END"
         return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
 
 
+def _newer(reading: Reading, point: int) -> str:
+    """Return the condition that the source's row is not below the stream's point."""
+    column = reading.schema.column(reading.spec.modified)
+    if goes_by_time(reading.schema, reading.spec):
+        seen = "try_cast(expected AS TIMESTAMPTZ)" if column.carrier == "string" else "expected"
+        moment = datetime.fromtimestamp(point // 1000 / 1_000_000, UTC)
+        return f"{seen} >= '{moment.isoformat()}'"
+    if column.kind == "bytes":  # a count of writes, in eight bytes
+        return f"hex(expected) >= '{point.to_bytes(8, 'big').hex().upper()}'"
+    return f"expected >= {point}"
+
+
 def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:
     """A row is in flight when its hash is not the one that the last capture landed."""
     files = [reading.locate(file.path) for file in state.files]
-    if not files:
-        return Judge(column=ROW_HASH, in_flight="true")
-    sides.hashes_landed(files)
-    same = _same_key(reading)
-    return Judge(
-        column=ROW_HASH,
-        in_flight=(
-            "CASE WHEN class = 'extra' "
-            f"THEN EXISTS (SELECT 1 FROM landed l WHERE {same}) "
-            f"ELSE NOT EXISTS (SELECT 1 FROM landed l WHERE {same} "
-            f"AND l.{ROW_HASH} = differences.expected) END"
-        ),
-    )
-
-
-def _same_key(reading: Reading) -> str:
-    return " AND ".join(f"l.{k} = differences.{k}" for k in map(quoted, reading.schema.key))
+    key, row = sides.landed(files), sides.landed(files, alike=True)
+    verdict = f"CASE WHEN class = 'extra' THEN {key} ELSE NOT {row} END"
+    return Judge(column=ROW_HASH, in_flight=verdict)
 
 
 def _outside(windows: list[Window]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -79,14 +79,27 @@ def catch_up_lake(site: Site, group: Group) -> dict[str, list[Applied]]:
             for manifest in landing.after(lake.number())
         ]
         done[table.name] = [found for found in applied if found is not None]
+        _tell_applied(group, table, done[table.name])
     return done
+
+
+def _tell_applied(group: Group, table: TableSpec, applied: Sequence[Applied]) -> None:
+    if not applied:
+        log.info("applied %s.%s: nothing new", group.name, table.name)
+        return
+    log.info(
+        "applied %s.%s: up to batch %d, %d rows, lake version %d",
+        group.name, table.name, applied[-1].batch, sum(found.rows for found in applied),
+        applied[-1].version,
+    )  # fmt: skip
 
 
 def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
     """Load everything after each target's own ledger row."""
     done = {}
     for table in group.tables:
-        row = catch_up(site.target_of(table), site.pipeline.name, table, _feed_of(site, table))
+        feed_since = _feed_of(site, group, table)
+        row = catch_up(site.target_of(table), site.pipeline.name, table, feed_since)
         if row is not None:
             done[table.name] = row
             log.info(
@@ -94,17 +107,23 @@ def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
                 row.target, row.version, row.inserted, row.updated, row.deleted, row.unchanged,
                 f" (whole: {row.why_whole})" if row.why_whole else "",
             )  # fmt: skip
+        else:
+            log.info("loaded %s: nothing new", table.target)
     return done
 
 
-def _feed_of(site: Site, table: TableSpec) -> Callable[[LedgerRow | None], Feed | None]:
+def _feed_of(
+    site: Site, group: Group, table: TableSpec
+) -> Callable[[LedgerRow | None], Feed | None]:
     """Return the lake table's feed, whose rows are told of as they are loaded."""
 
     def feed(since: LedgerRow | None) -> Feed | None:
         found = site.lake(table).feed(since)
         if found is None:
             return None
-        return replace(found, batches=site.heard("load", table.name, found.batches))
+        rows = site.heard("load", table.name, found.batches)
+        landed_by = site.landing(group).batch(found.batch).attempt
+        return replace(found, batches=rows, batch_attempt=landed_by)
 
     return feed
 

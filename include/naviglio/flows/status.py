@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,18 +12,19 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from naviglio.capture.columns import goes_by_time
 from naviglio.capture.windows import gaps
 from naviglio.errors import NaviglioError
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows
 from naviglio.flows.site import Site
 from naviglio.flows.transform import unseen
+from naviglio.landing.attempt import Attempt
 from naviglio.landing.landing import Head, Landing
 from naviglio.model import (
     Fence,
     Group,
     LedgerRow,
-    Manifest,
     Question,
     TablePosition,
     TableSchema,
@@ -33,7 +33,6 @@ from naviglio.model import (
 )
 from naviglio.partitions import key_of
 
-_TIMES = ("timestamp", "timestamptz")
 _NOWHERE: tuple[int | None, int | None] = (None, None)
 _T = TypeVar("_T")
 
@@ -127,7 +126,7 @@ def status(site: Site) -> PipelineStatus:
     for group in site.pipeline.landings:
         landing = site.landing(group)
         head = landing.head()
-        fence = _fence(site, group, asking)
+        fence = _fence(site, group, head, asking)
         known = _Known(head=head, fence=fence, ledger=ledger, asking=asking)
         tables += [_table(site, group, table, known) for table in group.tables]
         questions += open_questions(site, group)
@@ -138,18 +137,28 @@ def status(site: Site) -> PipelineStatus:
     )  # fmt: skip
 
 
-def _fence(site: Site, group: Group, asking: _Asking) -> Fence | None:
+def _fence(site: Site, group: Group, head: Head, asking: _Asking) -> Fence | None:
     if group not in site.pipeline.groups:  # a transform's, whose source is the lake
         return None
-    return asking.ask("source", lambda: fence_of(site, group), None)
+    known = head.manifest.position.tables if head.manifest else {}
+    schemas = {name: at.schema for name, at in known.items() if at.schema}
+
+    def fence() -> Fence:
+        told = {
+            t.name: schemas.get(t.name) or site.source.describe(t.source, t.key)
+            for t in group.tables
+            if t.way == "stream"
+        }
+        return fence_of(site, group, told)
+
+    return asking.ask("source", fence, None)
 
 
 def point_text(schema: TableSchema | None, spec: TableSpec, point: int | None) -> str | None:
     """Return a point of a table's modification order as text: a moment, or the bare number."""
     if point is None:
         return None
-    kinds = {c.name: c.kind for c in schema.columns} if schema else {}
-    if spec.modified and kinds.get(spec.modified, "timestamptz") not in _TIMES:
+    if spec.modified and not goes_by_time(schema, spec):
         return str(point)
     return moment_of(point).isoformat()
 
@@ -183,7 +192,7 @@ def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableSt
         table=table.name,
         way=f"{table.way} {table.modified}".strip(),
         position=reached.isoformat() if isinstance(reached, datetime) else reached,
-        fence=point_text(at.schema if at else None, table, fence.point) if fence else None,
+        fence=point_text(at.schema if at else None, table, fence.of(table.name)) if fence else None,
         held_by=fence.held_by if fence and table.way != "diff" else "",
         behind_s=_behind(reached),
         batch=known.head.number,
@@ -233,34 +242,21 @@ def _behind(reached: datetime | str | None) -> float | None:
 
 
 def _attempts(landing: Landing, head: Head) -> list[AttemptStatus]:
-    """Find attempts that are no batch: each taken number has one folder that is its batch's own."""
-    folders = [(int(name[:10]), name[11:]) for name in landing.store.names("data")]
-    crowded = {number for number, count in Counter(n for n, _ in folders).items() if count > 1}
-    batches = {
-        manifest.number: manifest.attempt
-        for first in sorted(crowded)
-        if first <= head.number
-        for manifest in _one(landing, first)
-    }
     return [
         AttemptStatus(
-            group=landing.group, attempt=attempt, number=number,
-            state="dead" if number <= head.number else _state(landing, number, attempt),
+            group=landing.group, attempt=one.id, number=one.number,
+            state="dead" if one.number <= head.number else _state(landing, one),
         )
-        for number, attempt in folders
-        if (number > head.number or number in crowded) and batches.get(number) != attempt
+        for one in landing.unlanded(head.number)
     ]  # fmt: skip
 
 
-def _one(landing: Landing, number: int) -> Iterable[Manifest]:
-    return (manifest for manifest in [next(landing.after(number - 1), None)] if manifest)
-
-
-def _state(landing: Landing, number: int, attempt: str) -> str:
-    data = landing.store.read(f"data/{number:010d}-{attempt}/intent.json")
-    if data is None:
+def _state(landing: Landing, attempt: Attempt) -> str:
+    data = landing.store.read(f"{attempt.folder}/intent.json")
+    try:
+        intent = msgspec.json.decode(data or b"", type=_Intent)
+    except msgspec.DecodeError:  # nobody who writes there has made such a file
         return "dead"
-    intent = msgspec.json.decode(data, type=_Intent)
     if intent.host != socket.gethostname():
         return "elsewhere"
     try:

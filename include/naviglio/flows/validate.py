@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from naviglio.capture.columns import refuse_unfit_columns
+from naviglio.capture.reading import need_one_moment, refuse_torn
 from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
 from naviglio.flows.capture import fence_of
 from naviglio.flows.site import Site
@@ -67,7 +69,7 @@ def _checked(
     errors: list[NaviglioError] = []
     schema = _described(site, table, errors)
     if schema is not None:
-        for check in (_keys, _fence, _target):
+        for check in (_keys, _fence, _moment, _target):
             _noting(errors, lambda check=check: check(site, group, table, schema))  # type: ignore[misc]  # the default binds this turn's check
     errors += _owned_by_another(site, table, ledger)
     return _with_problems(said, errors, schema)
@@ -141,6 +143,9 @@ def _described(site: Site, table: TableSpec, errors: list[NaviglioError]) -> Tab
                     f"{', '.join(schema.names)}. Correct it."
                 )
             )
+    if not errors:
+        zone, traits = site.pipeline.time_zone, site.source.traits
+        _noting(errors, lambda: refuse_unfit_columns(table, schema, zone, traits))
     return None if errors else schema
 
 
@@ -158,8 +163,16 @@ def _keys(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> No
 
 
 def _fence(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
-    del table, schema
-    fence_of(site, group)
+    fence_of(site, replace(group, tables=(table,)), {table.name: schema})
+
+
+def _moment(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
+    """Refuse what takes an absent row for a deleted one where no one moment can be read."""
+    del schema
+    with site.source.snapshot() as snapshot:
+        refuse_torn(table, snapshot)
+        if len(group.tables) > 1:
+            need_one_moment(snapshot, f"group {group.name!r}", "a group of several tables")
 
 
 def _target(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:

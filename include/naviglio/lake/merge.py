@@ -50,9 +50,9 @@ def values(schema: TableSchema) -> dict[str, str]:
     return {quoted(n): f"s.{quoted(n)}" for n in (*schema.names, BEYOND)}
 
 
-def in_windows(event_time: Column, windows: Iterable[Window]) -> str:
+def in_windows(event_time: Column, windows: Iterable[Window], side: str = "t.") -> str:
     """Whether the target's event time is in one of `windows`; times without a zone count as UTC."""
-    name = f"t.{quoted(event_time.name)}"
+    name = f"{side}{quoted(event_time.name)}"
     spans = ((_literal(event_time, w.start), _literal(event_time, w.end)) for w in windows)
     return " OR ".join(f"(({name} >= {start}) AND ({name} < {end}))" for start, end in spans)
 

@@ -26,9 +26,10 @@ from naviglio.errors import (
 from naviglio.lake.apply import Applied, Writer, create
 from naviglio.lake.compact import Compacted, compact, only_compaction, worth_compacting
 from naviglio.lake.feed import Images, Seen, data_files, feed_of, images_of, rows_of
+from naviglio.lake.merge import in_windows
 from naviglio.lake.schema import logical_schema
 from naviglio.lake.source import read_files
-from naviglio.model import LedgerRow, Manifest, Part, TableSchema
+from naviglio.model import LedgerRow, Manifest, Part, TableSchema, Window
 from naviglio.ports import Feed
 
 __all__ = ["Applied", "Compacted", "Images", "LakeTable", "Seen"]
@@ -152,6 +153,16 @@ class LakeTable:
             return 0
         return sum(pa.table(table.get_add_actions()).column("num_records").to_pylist())
 
+    def held(self, event_time: str, window: Window) -> int:
+        """Return how many rows have their event time in a window; 0 when there is no table."""
+        table = self._open()
+        schema = logical_schema(table) if table else None
+        if table is None or schema is None or event_time not in schema.names:
+            return 0
+        inside = in_windows(schema.column(event_time), [window], "")
+        rows = pa.RecordBatchReader.from_stream(table.scan([event_time], inside))
+        return sum(batch.num_rows for batch in rows)
+
     def scan(self, version: int | None = None) -> Iterator[pa.RecordBatch]:
         """Stream all rows (of one Delta version) in their carriers and `_beyond`."""
         table = self._open(version)
@@ -237,7 +248,7 @@ class LakeTable:
             return DeltaTable(self.uri, version=version)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             raise StorageError(
                 f"the log of lake table {self.uri} can't be read ({_reason(error)}). Restore the "
                 "folder, or run `naviglio rebuild` for the table."

@@ -11,6 +11,7 @@ questions/ answers/                what a person decides, beside the head it was
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from naviglio.points import reach
 from naviglio.ports import Store
 
 _IDENTITY = "landing.json"
+_FOLDER = re.compile(r"(\d{10})-(\w+)")
 _T = TypeVar("_T")
 
 
@@ -69,9 +71,17 @@ class Landing:
         return found.id
 
     def found(self) -> str:
-        """Return the landing's id; make the landing where there is none."""
+        """Return the landing's id; make the landing where there is none.
+
+        IdentityError where there are batches and no identity: they would go on as another's.
+        """
         new = _Identity(id=uuid.uuid4().hex, group=self.group, created_at_utc=datetime.now(UTC))
-        if self.store.read(_IDENTITY) is None:
+        if self.identity() is None:
+            if self._bytes(1) is not None and self.identity() is None:  # else made in between
+                raise IdentityError(
+                    f"{self.store.root} holds batches, but its {_IDENTITY} is gone. Restore the "
+                    "landing's folder from a copy."
+                )
             self.store.create(_IDENTITY, msgspec.json.encode(new))
         return self.identity() or self.found()
 
@@ -158,10 +168,14 @@ class Landing:
         self.store.create(f"answers/{_question_name(question)}", msgspec.json.encode(question))
 
     def withdraw(self, head: int, table: str, *kinds: str) -> None:
-        """Forget the open questions of a table: the source answered them by changing."""
-        for question in self._records("questions", head):
-            if question.table == table and (not kinds or question.kind in kinds):
-                self.store.remove(f"questions/{_question_name(question)}")
+        """Forget the questions of a table and their answers: the source answered by changing.
+
+        An answer that stayed would cover what happens to the table later.
+        """
+        for folder in ("questions", "answers"):
+            for question in self._records(folder, head):
+                if question.table == table and question.kind in kinds:
+                    self.store.remove(f"{folder}/{_question_name(question)}")
 
     def _records(self, folder: str, head: int) -> list[Question]:
         names = [n for n in self.store.names(folder) if n.startswith(f"{head:010d}-")]
@@ -199,18 +213,27 @@ class Landing:
                 f"{self.store.root}/{path} is damaged or of another version: {error}. Restore it."
             ) from error
 
-    def _remove_dead(self, head: int) -> None:
-        """Remove attempts at numbers that others took; the only folder of a number is its own."""
-        folders = defaultdict(list)
+    def unlanded(self, head: int) -> Iterator[Attempt]:
+        """Yield the attempts that have files and are no batch: dead ones, and living ones.
+
+        The only folder of a taken number is its batch's own, and is not looked into.
+        """
+        folders: dict[int, list[str]] = defaultdict(list)
         for name in self.store.names("data"):
-            folders[int(name.split("-")[0])].append(name)
-        for number, names in folders.items():
-            if number <= head and len(names) > 1:
-                manifest = self._head(number).manifest
-                kept = manifest.attempt if manifest else ""
-                for name in names:
-                    if not name.endswith(f"-{kept}"):
-                        self.store.remove(f"data/{name}")
+            if found := _FOLDER.fullmatch(name):  # what else somebody put there is not ours
+                folders[int(found[1])].append(found[2])
+        for number, ids in folders.items():
+            landed = self._winner(number) if number <= head and len(ids) > 1 else None
+            if number > head or landed:
+                yield from (
+                    Attempt(store=self.store, number=number, id=one) for one in ids if one != landed
+                )
+
+    def _remove_dead(self, head: int) -> None:
+        """Remove attempts at numbers that others took."""
+        for attempt in self.unlanded(head):
+            if attempt.number <= head:
+                self.store.remove(attempt.folder)
 
 
 def _path(number: int) -> str:

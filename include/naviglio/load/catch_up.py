@@ -71,7 +71,8 @@ def _catch_up_once(
     attempt = uuid.uuid4().hex[:16]
     figures = figures_of(target, spec, feed, loaded=before is not None)
     plan = choose(figures)
-    log.info("load of %s by %s: %s; %s", name, plan.way, plan.why, figures)
+    log.info("loading %s by %s: %s", name, plan.way, plan.why)
+    log.debug("loading %s: decided by %s", name, figures)
     all_rows = partial(_all_rows, feed_since)
     feed, staging = _staged(target, spec, attempt, feed, plan, all_rows)
     reach("load: after staging")
@@ -104,7 +105,8 @@ def _staged(
     batches, whole = _Peeked(feed.batches), bool(feed.why_whole)
     if not whole and not batches.any:
         return feed, None
-    return feed, target.stage(attempt, feed.schema, iter(batches), whole=whole)
+    staging = target.stage(attempt, feed.schema, iter(batches), whole=whole)
+    return feed, replace(staging, rebuild=plan.rebuild)
 
 
 def _all_rows(feed_since: Callable[[LedgerRow | None], Feed | None], why: str) -> Feed:

@@ -132,6 +132,7 @@ def _row(load: Load, counts: LoadCounts) -> LedgerRow:
         lake_table=feed.lake_table, version=feed.version, batch=feed.batch, attempt=load.attempt,
         loaded_at_utc=datetime.now(UTC), why_whole=feed.why_whole, inserted=counts.inserted,
         updated=counts.updated, deleted=counts.deleted, unchanged=counts.unchanged,
+        batch_attempt=feed.batch_attempt,
     )  # fmt: skip
 
 

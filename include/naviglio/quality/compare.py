@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from naviglio.carriers import arrow_schema
-from naviglio.model import TableSchema
+from naviglio.model import ROW_HASH, TableSchema
 from naviglio.storage.engine import local_engine, quoted
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Judge:
 
     `column` is that value's name in the batches; `in_flight` is a condition over the differences'
     columns `class` (missing, extra, changed), `expected` and `actual` (the value on either side).
+    The key's columns are `_key_0`, `_key_1` ... there: whatever they are called, they meet none.
     """
 
     column: str = ""
@@ -46,7 +47,7 @@ class Comparison:
     def __init__(self, engine: DuckDBPyConnection, schema: TableSchema) -> None:
         self._engine = engine
         self._schema = schema
-        self._key = [quoted(name) for name in schema.key]
+        self._key = [f"_key_{n}" for n in range(len(schema.key))]
         self.rows = 0
 
     def load(self, side: str, batches: Iterable[pa.RecordBatch], judge: Judge) -> None:
@@ -57,7 +58,7 @@ class Comparison:
         value = quoted(judge.column) if judge.column in reader.schema.names else "NULL"
         content = ", ".join(_exact(field) for field in schema)
         self._engine.execute(
-            f"CREATE TABLE {side} AS SELECT {', '.join(self._key)}, "
+            f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
             f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
         )
         self._engine.unregister("incoming")
@@ -91,10 +92,22 @@ class Comparison:
         texts = tuple(", ".join(str(value) for value in key) for key in named)
         return Found(count=count, keys=texts)
 
-    def hashes_landed(self, files: list[str]) -> None:
-        """Offer `landed(_key..., _row_hash)`, the hashes of these files, to a judge's condition."""
-        relation = self._engine.read_parquet(files, union_by_name=True)
-        relation.create_view("landed")
+    def landed(self, files: list[str], *, alike: bool = False) -> str:
+        """Return the condition that a difference's key stands in these landed files.
+
+        `alike`: with the row hash that is expected of it.
+        """
+        if not files:
+            return "false"
+        self._engine.read_parquet(files, union_by_name=True).create_view("landed", replace=True)
+        found, same = self._named_keys(), [f"l.{k} = differences.{k}" for k in self._key]
+        if alike:
+            found, same = f"{found}, {ROW_HASH}", [*same, f"l.{ROW_HASH} = differences.expected"]
+        return f"EXISTS (SELECT 1 FROM (SELECT {found} FROM landed) l WHERE {' AND '.join(same)})"
+
+    def _named_keys(self) -> str:
+        named = zip(self._schema.key, self._key, strict=True)
+        return ", ".join(f"{quoted(name)} AS {key}" for name, key in named)
 
 
 @contextmanager

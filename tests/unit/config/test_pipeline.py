@@ -174,7 +174,8 @@ WRONG = {
     ),
     "way's unknown key": (
         _table("capture: {wher: x}"),
-        "5: tables.planes.capture.wher: unknown key; known: where. Did you mean 'where'?",
+        "5: tables.planes.capture.wher: unknown key; known: where, zone, lag. Did you mean "
+        "'where'?",
     ),
     "deletes' unknown key": (
         _table("deletes: {colum: x}\n    capture: {where: m}"),
@@ -224,6 +225,14 @@ WRONG = {
     "three parts": (
         _table("capture: diff\n    source: a.b.c"),
         "6: tables.planes.source: 'a.b.c' is neither TABLE nor SCHEMA.TABLE",
+    ),
+    "another zone": (
+        _table("capture: {where: m, zone: Europe/Rome}\n    deletes: none"),
+        "tables.planes.capture.zone: 'Europe/Rome' is none of the ways; known: UTC",
+    ),
+    "negative lag": (
+        _table("capture: {where: m, lag: -1}\n    deletes: none"),
+        "tables.planes.capture.lag: ",
     ),
     "own column": (_table("capture: {where: _op}"), "'_op' is a column of Naviglio's own"),
     "own schema": (DIFF + "target_schema: Naviglio\n", "4: target_schema: schema 'Naviglio' holds"),
@@ -296,6 +305,7 @@ WRONG = {
         "6: groups.h[0]: table 'planes' is in group 'g' already",
     ),
     "table twice in a group": (DIFF + "groups: {g: [planes, planes]}\n", "stands there twice"),
+    "number in a group": (DIFF + "groups: {g: [5]}\n", "4: groups.g[0]: must be text, not 5"),
     "empty group": (DIFF + "groups: {g: []}\n", "4: groups.g: must not be empty"),
     "group of a text": (DIFF + "groups: {g: planes}\n", "4: groups.g: must be a list"),
     "group named like another table": (

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from naviglio.config.home import Home
-from naviglio.deployment import airflow, declared, settings
+from naviglio.deployment import airflow, declared, settings, users
 from naviglio.deployment.processes import Process
 from naviglio.errors import ConfigError
 from naviglio.transform.spark import has_java
@@ -50,7 +50,7 @@ def test_secrets_are_made_once_for_the_owner_only(tmp_path: Path) -> None:
     assert settings.make_secrets(place) == settings.make_secrets(place)
     for name in ("secrets.json", "passwords.json"):
         assert stat.S_IMODE((place.folder / name).stat().st_mode) == 0o600
-    assert len(settings.password(place)) >= 20
+    assert len(users.password(place)) >= 20
 
 
 def test_the_environment_is_the_homes(tmp_path: Path) -> None:

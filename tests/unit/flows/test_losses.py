@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from naviglio.capture.columns import refuse_unfit_columns
+from naviglio.capture.columns import order_of, refuse_unfit_columns
 from naviglio.capture.drift import drift
 from naviglio.capture.table import Wish
 from naviglio.config.home import Home
@@ -23,6 +23,7 @@ from naviglio.model import (
     Fence,
     Group,
     Kind,
+    Order,
     Pipeline,
     TableName,
     TableSchema,
@@ -31,6 +32,7 @@ from naviglio.model import (
 )
 from naviglio.partitions import windows_between
 from naviglio.points import listening
+from naviglio.ports import SourceTraits
 from tests.fakes import FakeDatabase, FakeSource, FakeTarget
 
 NAME = TableName(schema="", table="rows")
@@ -177,21 +179,64 @@ def schema(kind: Kind, source_type: str) -> TableSchema:
     return TableSchema(columns=(column,), key=("c",))
 
 
-@pytest.mark.parametrize("kind", ["timestamp", "date", "int64", "decimal"])
-def test_only_an_instant_can_be_fenced(kind: Kind) -> None:
-    """A time without a zone, a day or a number may lie below any fence."""
+ANY = SourceTraits(hash_spec="any", orders={"rowversion": "version", "smalldatetime": None})
+
+
+@pytest.mark.parametrize(
+    ("kind", "source_type", "told"),
+    [
+        ("date", "date", "needs a moment"), ("decimal", "decimal", "needs a moment"),
+        ("text", "text", "integers that grow, rowversion"),
+        ("timestamp", "smalldatetime", "needs a moment"),
+        ("timestamp", "timestamp", "where: c, zone: UTC"), ("int64", "bigint", "where: c, lag: "),
+    ],
+)  # fmt: skip
+def test_only_what_has_an_order_can_be_fenced(kind: Kind, source_type: str, told: str) -> None:
+    """A day, or a time of no declared zone, may lie below any fence; a number has no fence."""
     spec = TableSpec(name="t", source=NAME, target=NAME, key=("c",), way="stream", modified="c")
-    with pytest.raises(ConfigError, match="needs one of timestamptz"):
-        refuse_unfit_columns(spec, schema(kind, kind), "UTC")
-    refuse_unfit_columns(spec, schema("timestamptz", "timestamptz"), "UTC")
+    with pytest.raises(ConfigError, match=told):
+        refuse_unfit_columns(spec, schema(kind, source_type), "UTC", ANY)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source_type", "declared", "order"),
+    [
+        ("timestamptz", "timestamptz", {}, "time"),
+        ("timestamptz", "timestamptz", {"zone": "UTC"}, "time"),
+        ("timestamp", "timestamp", {"zone": "UTC"}, "time"),
+        ("int16", "smallint", {"lag": 0}, "number"), ("int64", "bigint", {"lag": 5}, "number"),
+        ("bytes", "rowversion", {}, "version"),
+    ],
+)  # fmt: skip
+def test_what_has_an_order_is_taken(
+    kind: Kind, source_type: str, declared: dict[str, Any], order: Order
+) -> None:
+    """A zone beside a column that has one does no harm: the pipeline may move between vendors."""
+    spec = TableSpec(
+        name="t", source=NAME, target=NAME, key=("c",), way="stream", modified="c", **declared
+    )
+    described = schema(kind, source_type)
+    refuse_unfit_columns(spec, described, "UTC", ANY)
+    assert order_of(described.columns[0], ANY) == order
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+def test_a_lag_of_numbers_is_none_of_times(kind: Kind) -> None:
+    """It would be taken for seconds; `safety_lag` is what is meant."""
+    spec = TableSpec(
+        name="t", source=NAME, target=NAME, key=("c",), way="stream", modified="c", zone="UTC",
+        lag=5,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="`lag` counts integers"):
+        refuse_unfit_columns(spec, schema(kind, kind), "UTC", ANY)
 
 
 def test_a_day_without_a_zone_is_utcs_day_only() -> None:
     """Elsewhere its windows would hold another day's rows."""
     spec = TableSpec(name="t", source=NAME, target=NAME, key=("c",), way="windows", event_time="c")
-    refuse_unfit_columns(spec, schema("date", "date"), "UTC")
+    refuse_unfit_columns(spec, schema("date", "date"), "UTC", ANY)
     with pytest.raises(ConfigError, match="only with `time_zone: UTC`"):
-        refuse_unfit_columns(spec, schema("date", "date"), "America/New_York")
+        refuse_unfit_columns(spec, schema("date", "date"), "America/New_York", ANY)
 
 
 def test_a_number_is_no_delete_flag() -> None:
@@ -201,12 +246,13 @@ def test_a_number_is_no_delete_flag() -> None:
         deletes=Deletes(way="column", column="c"),
     )  # fmt: skip
     with pytest.raises(ConfigError, match="`deletes: column` needs one of bool"):
-        refuse_unfit_columns(spec, schema("int32", "integer"), "UTC")
+        refuse_unfit_columns(spec, schema("int32", "integer"), "UTC", ANY)
     with pytest.raises(ConfigError, match="no column 'd'"):
         refuse_unfit_columns(
             TableSpec(name="t", source=NAME, target=NAME, key=(), way="stream", modified="d"),
             schema("bool", "boolean"),
             "UTC",
+            ANY,
         )
 
 

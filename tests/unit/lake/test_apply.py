@@ -18,17 +18,19 @@ from naviglio.lake.table import LakeTable
 from naviglio.model import TableSchema
 from tests.unit.lake.landing import AT, SCHEMA, Landing, Mirror, at, column, row, rows_in, window
 
+ODD = "a#b ü{x,y}'\"$~"
+
 
 @pytest.fixture
 def landing(tmp_path: Path) -> Landing:
     """Return an empty landing, in a folder whose name needs escaping."""
-    return Landing(tmp_path / "my landing")
+    return Landing(tmp_path / ODD / "my landing")
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> LakeTable:
     """Return a lake table that does not exist yet."""
-    return LakeTable(str(tmp_path / "my lake" / "t"))
+    return LakeTable(str(tmp_path / ODD / "my lake" / "t"))
 
 
 def test_nothing_is_a_lake_table_too(lake: LakeTable) -> None:

@@ -118,3 +118,37 @@ def test_an_answer_covers_what_was_found_and_no_more(landing: Landing) -> None:
     assert not landing.answered(replace(asked, found="101"))
     assert not landing.answered(replace(asked, table="weather"))
     assert not landing.answered(replace(asked, head=1))
+
+
+def test_an_answer_goes_with_its_question(landing: Landing) -> None:
+    """What the source took back is forgotten, answer and all; other kinds stay."""
+    asked = Question(
+        group="flights", table="flights", kind="mass delete", head=0, text="gone", found="100",
+        asked_at_utc=datetime.now(UTC),
+    )  # fmt: skip
+    drift = replace(asked, kind="drift", found="column 'a' removed")
+    for question in (asked, drift):
+        landing.ask(question)
+        landing.accept(question)
+    landing.withdraw(0, "flights", "mass delete")
+    assert not landing.answered(asked)
+    assert landing.answered(drift)
+
+
+def test_batches_without_their_identity_are_nobodys(landing: Landing, tmp_path: Path) -> None:
+    """A landing whose identity was lost is not made anew around the batches of the old one."""
+    land(landing)
+    (tmp_path / "landing.json").unlink()
+    with pytest.raises(IdentityError, match=r"holds batches, but its landing.json is gone"):
+        landing.found()
+    assert landing.identity() is None
+
+
+def test_what_others_put_among_the_attempts_is_left_alone(landing: Landing, tmp_path: Path) -> None:
+    """A file system's own folder, somebody's notes: neither read nor removed."""
+    land(landing)
+    (tmp_path / "data" / "lost+found").mkdir()
+    (tmp_path / "data" / "notes.txt").touch()
+    land(landing)
+    assert list(landing.unlanded(2)) == []
+    assert {"lost+found", "notes.txt"} <= {p.name for p in (tmp_path / "data").iterdir()}

@@ -10,6 +10,7 @@ import pytest
 from naviglio.errors import ConfigError
 from naviglio.load.plan import (
     RANGE_ROWS,
+    REBUILD_GAIN,
     SWAP_ROWS,
     Figures,
     LoadPlan,
@@ -95,3 +96,50 @@ def test_a_target_that_has_no_ranges_says_so() -> None:
     refuse_invisible(progressive, ranging=True)
     with pytest.raises(ConfigError, match="'people': `visibility: progressive`, but targets of"):
         refuse_invisible(progressive, ranging=False)
+
+
+# --- indexes that are off meanwhile ---------------------------------------------------------------
+
+
+def indexed(changed: int | None, rows: int = 1_000_000, indexes: int = 1, **said: Any) -> LoadPlan:
+    """Choose for a target with so many rows and indexes."""
+    target = TargetFigures(rows=rows, indexes=indexes)
+    return plan(target, changed_rows=changed, **{"lake_rows": rows, **said})
+
+
+def test_indexes_are_rebuilt_from_a_quarter_of_the_rows_on() -> None:
+    """By what it costs to keep them through the changes; the reason tells the figures."""
+    assert not indexed(250_000).rebuild
+    found = indexed(300_000, indexes=2)
+    assert found == LoadPlan(
+        way="merge", rebuild=True,
+        why="300000 rows change of 1000000; 2 indexes are rebuilt, at 2600000 rows: to keep them"
+        " through 300000 changes costs 3000000",
+    )  # fmt: skip
+    assert not indexed(10_000).rebuild
+    assert not indexed(300_000, indexes=0).rebuild
+
+
+def test_a_small_gain_is_not_worth_a_lock() -> None:
+    """More indexes gain more: the same changes are worth it for four of them, not for one."""
+    few = {"changed": 30_000, "rows": 90_000, "lake_rows": 90_000}
+    assert 4 * 30_000 - 90_000 == 30_000 < REBUILD_GAIN < 4 * 30_000
+    assert not indexed(**few).rebuild
+    assert indexed(**few, indexes=4).rebuild
+
+
+def test_what_is_not_known_to_change_leaves_indexes_alone() -> None:
+    """All rows compared: most may be equal. Nor with a swap, nor by ranges."""
+    assert not indexed(None).rebuild
+    assert not indexed(900_000, whole="another lake table").rebuild
+    assert indexed(900_000).way == "swap"
+    assert not indexed(900_000).rebuild
+    assert not indexed(400_000, visibility="progressive", loaded=True).rebuild
+
+
+def test_a_swap_that_can_not_be_may_still_rebuild() -> None:
+    """What it would lose, then the figures of the indexes."""
+    target = TargetFigures(rows=1_000_000, indexes=3, keeps=("trigger t",))
+    found = plan(target, changed_rows=900_000, lake_rows=1_000_000)
+    assert (found.way, found.rebuild) == ("merge", True)
+    assert "would lose: trigger t; 3 indexes are rebuilt" in found.why

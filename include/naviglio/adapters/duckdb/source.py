@@ -20,21 +20,22 @@ from naviglio.adapters.duckdb.fit import Found, find
 from naviglio.adapters.duckdb.hashing import HASH_SPEC
 from naviglio.adapters.duckdb.session import Address, address, connect
 from naviglio.adapters.duckdb.session import rows as fetch
-from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, table
+from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote, table
 from naviglio.adapters.duckdb.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
+from naviglio.described import Described, schema_of
 from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import (
     KEY_HASH,
-    RESERVED,
     ROW_HASH,
+    Column,
     Fence,
     Place,
     TableName,
     TableSchema,
     Window,
 )
-from naviglio.ports import Buckets, Digest, Scan, SourceTraits
+from naviglio.ports import LOWEST, Buckets, Digest, Scan, SourceTraits
 
 _BATCH_ROWS = 16_384
 _WITHOUT_ORDER = ("JSON", "INTERVAL")
@@ -85,7 +86,16 @@ class DuckSource:
         with translated(self._at):
             ((now,),) = fetch(self._session(), "SELECT epoch_ns(now())")
         lag_ns = round((max(safety_lag_s, margin_s)) * 1e9)
-        return Fence(point=now - lag_ns, safety_lag_s=safety_lag_s, held_by="safety_lag")
+        point = now - lag_ns
+        return Fence(point=point, safety_lag_s=safety_lag_s, held_by="safety_lag", latest=point)
+
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the integer above all that are committed in the column."""
+        with translated(self._at, f", table {str(name)!r}"):
+            connection = self._session()
+            source = table(catalogue_of(connection), name)
+            ((highest,),) = fetch(connection, f"SELECT max({quote(column.name)}) FROM {source}")
+        return LOWEST if highest is None else int(highest) + 1
 
     @contextmanager
     def snapshot(self) -> Iterator[DuckSnapshot]:
@@ -115,6 +125,8 @@ class DuckSource:
 
 class DuckSnapshot:
     """One transaction over the file; one read at a time."""
+
+    torn = ""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, at: Address) -> None:
         self._connection, self._at = connection, at
@@ -221,34 +233,18 @@ def _place_of(path: Path) -> Place:
     return Place(incarnation=incarnation, order=written)
 
 
-def _schema(name: TableName, found: Found, key: tuple[str, ...]) -> TableSchema:
-    logical = [column_of(c.name, c.spelled, nullable=c.nullable) for c in found.columns]
-    if refused := [
-        f"{c.name!r} of type {c.spelled}"
-        for c, made in zip(found.columns, logical, strict=True)
-        if made is None
-    ]:
-        raise ConfigError(
-            f"{name}: no faithful carrier for {', '.join(refused)}. Read the table through a view "
-            "that leaves these columns out or casts them to text."
+def _schema(table: TableName, found: Found, key: tuple[str, ...]) -> TableSchema:
+    columns = [
+        Described(
+            name=c.name,
+            spelled=c.spelled,
+            column=column_of(c.name, c.spelled, nullable=c.nullable),
+            fits_key=c.spelled not in _WITHOUT_ORDER,
         )
-    columns = tuple(column for column in logical if column is not None)
-    names = [column.name for column in columns]
-    if taken := sorted(set(names) & set(RESERVED)):
-        raise ConfigError(
-            f"{name}: the names {taken} are reserved (all of {list(RESERVED)} are). Read the table "
-            "through a view that renames them."
-        )
-    chosen = key or tuple(n for n in names if fold(n) in found.primary)
-    if not chosen:
-        raise ConfigError(f"{name} has no primary key. Declare `key`; its columns are {names}.")
-    if absent := [column for column in chosen if column not in names]:
-        raise ConfigError(f"{name} has no column {absent[0]!r}; it has {names}. Correct `key`.")
-    of_key = [column for column in columns if column.name in chosen]
-    if unfit := [
-        f"{c.name!r} ({c.source_type})" for c in of_key if c.source_type in _WITHOUT_ORDER
-    ]:
-        raise ConfigError(f"{name}: {', '.join(unfit)} can't stand in a key. Choose another.")
-    vouched = any(unique <= {fold(n) for n in chosen} for unique in found.unique)
-    filled = all(not column.nullable for column in of_key)
-    return TableSchema(columns=columns, key=chosen, key_is_unique=vouched and filled)
+        for c in found.columns
+    ]
+    primary, *unique = (
+        [c.name for c in columns if fold(c.name) in names]
+        for names in (found.primary, *found.unique)
+    )
+    return schema_of(table, columns, key, primary=primary, unique=unique)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from naviglio.adapters.mssql.ddl import Spelled
 from naviglio.adapters.mssql.fit import FoundColumn
 from naviglio.adapters.mssql.sql import quote
-from naviglio.model import Column, Kind, TableSchema
+from naviglio.model import Column, Kind, Order, TableSchema
 
 _MICROSECONDS = 6
 _PLAIN: dict[str, tuple[Kind, str]] = {
@@ -27,6 +27,8 @@ _PLAIN: dict[str, tuple[Kind, str]] = {
 }  # fmt: skip
 _MONEY = {"money": (19, 4), "smallmoney": (10, 4)}
 WITHOUT_ORDER = ("xml", "text", "ntext", "image")
+# `timestamp` is what the catalogue calls rowversion. A smalldatetime is rounded to the minute.
+ORDERS: dict[str, Order | None] = {"timestamp": "version", "smalldatetime": None}
 
 
 def column_of(found: FoundColumn) -> Column | None:

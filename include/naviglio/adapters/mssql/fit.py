@@ -11,6 +11,7 @@ from mssql_python import Connection
 
 from naviglio.adapters.mssql.ddl import holds, spelled, target_type
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
+from naviglio.errors import ConfigError, TargetError
 from naviglio.model import Column, TableName, TableSchema
 
 MADE_BY = "Made by Naviglio"  # value of the extended property on every table that a load created
@@ -99,6 +100,7 @@ WHERE i.object_id = ? AND i.is_unique = 1 AND i.is_disabled = 0 AND i.has_filter
   AND i.ignore_dup_key = 0
 ORDER BY i.index_id
 """
+FOLDS = "SELECT CASE WHEN N'a' = N'A' THEN 1 ELSE 0 END"
 MAY_CREATE = """
 SELECT CASE WHEN SCHEMA_ID(?) IS NULL
             THEN HAS_PERMS_BY_NAME(DB_NAME(), N'DATABASE', N'CREATE SCHEMA')
@@ -123,6 +125,14 @@ def find(connection: Connection, target: TableName) -> Found | None:
         unique=tuple(map(frozenset, unique.values())),
         columns=tuple(map(_column, rows(connection, COLUMNS, object_id))),
     )  # fmt: skip
+
+
+def made(connection: Connection, target: TableName) -> Found:
+    """Read what the catalogue says of a table that was just created."""
+    found = find(connection, target)
+    if found is None:
+        raise TargetError(f"target {str(target)!r} was created and is not in the catalogue.")
+    return found
 
 
 def may_create(connection: Connection, schema: str) -> bool:
@@ -155,6 +165,24 @@ def misfits(found: Found, schema: TableSchema) -> list[str]:
             " or IGNORE_DUP_KEY. Create one"
         )
     return problems + _columns_that_misfit(found, schema)
+
+
+def refuse_alike(connection: Connection, schema: TableSchema) -> None:
+    """Refuse columns that are one to a database that ignores the case of names."""
+    seen: dict[str, str] = {}
+    for name in schema.names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name and rows(connection, FOLDS) == [(1,)]:
+            raise ConfigError(
+                f"columns {other!r} and {name!r} are one to this database, whose collation ignores "
+                "case. Rename one at the source, or load into a database that tells them apart."
+            )
+
+
+def refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:
+    """Refuse a table that can't take the rows, and tell all that keeps it from it."""
+    if problems := misfits(found, schema):
+        raise ConfigError(f"target {str(target)!r} can't take the rows: {'; '.join(problems)}.")
 
 
 def _column(row: tuple[Any, ...]) -> FoundColumn:

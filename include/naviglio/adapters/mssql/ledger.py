@@ -26,7 +26,7 @@ _TYPES = {
 }  # fmt: skip
 _AUDIT = {"login": "ORIGINAL_LOGIN()", "principal": "USER_NAME()"}  # the server says who it was
 _BOUND = [name for name in _NAMES if name not in _AUDIT]
-_LATER = (*_AUDIT, "ranges")  # columns that a ledger of an earlier version lacks
+_LATER = (*_AUDIT, "ranges", "batch_attempt")  # columns that a ledger of an earlier version lacks
 SELECT = f"SELECT {columns(_NAMES)} FROM {LEDGER}"
 SELECT_EARLIER = f"SELECT {columns(n for n in _NAMES if n not in _LATER)} FROM {LEDGER}"
 SELECT_ONE = f"{SELECT} WITH (UPDLOCK) WHERE [target] = ?"
@@ -43,15 +43,25 @@ IS_LATER = "SELECT " + ", ".join(f"COL_LENGTH(?, N'{name}')" for name in _LATER)
 EXISTS = "SELECT OBJECT_ID(?, N'U')"
 SCHEMA_EXISTS = "SELECT SCHEMA_ID(?)"
 # Resource names are compared by their bytes. A lock of the transaction goes with it, one of the
-# session is given back by `release`. Below zero: no lock (-1 timeout, -3 deadlock).
-LOCK = (
-    "SET NOCOUNT ON; DECLARE @got int; EXEC @got = sys.sp_getapplock @Resource = ?,"
-    " @LockMode = N'Exclusive', @LockOwner = N'{owner}', @LockTimeout = {wait_ms}; SELECT @got;"
-)
+# session is given back by `release`.
 RELEASE = (
     "SET NOCOUNT ON; IF APPLOCK_MODE(N'public', ?, N'Session') = N'Exclusive'"
     " EXEC sys.sp_releaseapplock @Resource = ?, @LockOwner = N'Session'; SELECT 0;"
 )
+
+
+def lock_statement(owner: str, wait_ms: int) -> str:
+    """Return the batch that locks a name for the `Transaction` or the `Session`.
+
+    Below zero: no lock (-1 timeout, -3 deadlock, -999 without a transaction). ODBC's manual commit
+    is SET IMPLICIT_TRANSACTIONS ON: the first query of a table begins a transaction, EXEC doesn't.
+    """
+    begin = " SELECT @got = COUNT(*) FROM sys.schemas;" if owner == "Transaction" else ""
+    return (
+        f"SET NOCOUNT ON; DECLARE @got int;{begin} EXEC @got = sys.sp_getapplock @Resource = ?,"
+        f" @LockMode = N'Exclusive', @LockOwner = N'{owner}', @LockTimeout = {wait_ms};"
+        " SELECT @got;"
+    )
 
 
 def create_ledger() -> str:
@@ -154,7 +164,7 @@ def hold(connection: Connection, name: str, wait_s: float) -> None:
 
 def try_hold(connection: Connection, name: str) -> bool:
     """Take the lock on a name if nobody has it, and hold it; False when another session does."""
-    return _taken(connection, name, owner="Session", wait_s=0) >= 0
+    return _taken(connection, name, owner="Session", wait_ms=0) >= 0
 
 
 def release(connection: Connection, name: str) -> None:
@@ -163,8 +173,9 @@ def release(connection: Connection, name: str) -> None:
 
 
 def take(connection: Connection, name: str, *, owner: str, wait_s: float) -> None:
-    """Take a lock on a name; ContentionError when others keep it."""
-    if (got := _taken(connection, name, owner=owner, wait_s=wait_s)) < 0:
+    """Take a lock on a name; ContentionError when others keep it. A `wait_s` of 0 has no end."""
+    wait_ms = round(wait_s * 1000) or -1
+    if (got := _taken(connection, name, owner=owner, wait_ms=wait_ms)) < 0:
         raise ContentionError(
             f"{name}: no lock within {wait_s:g} s (sp_getapplock: {got}); another load is at work. "
             "Trying again is enough."
@@ -176,9 +187,8 @@ def resource(name: str) -> str:
     return f"naviglio {hashlib.sha256(name.encode()).hexdigest()[:32]} {name}"[:120]
 
 
-def _taken(connection: Connection, name: str, *, owner: str, wait_s: float) -> int:
-    statement = LOCK.format(owner=owner, wait_ms=round(wait_s * 1000))
-    return int(fetch(connection, statement, resource(name))[0][0])
+def _taken(connection: Connection, name: str, *, owner: str, wait_ms: int) -> int:
+    return int(fetch(connection, lock_statement(owner, wait_ms), resource(name))[0][0])
 
 
 def _row(values: tuple[object, ...]) -> LedgerRow:

@@ -30,10 +30,16 @@ from naviglio.errors import DataError, RetryableError, TargetError
 from naviglio.model import BEYOND, OP, Column, TableSchema
 from naviglio.ports import Staging
 
-_PREFIX = "s_"
+_PREFIX, BESIDE = "s_", "b_"  # of what is merged, and of what takes a target's place
+# In the words of the core that copies, which is not the ODBC driver.
+_LOST = re.compile(
+    r"connection (is |was |has been )?(closed|broken|aborted)|unexpected (end of file|EOF)"
+    r"|not connected|Failed to (receive|send)",
+    re.IGNORECASE,
+)
 STAGINGS = (
     "SELECT o.name FROM sys.objects AS o JOIN sys.schemas AS n ON n.schema_id = o.schema_id"
-    " WHERE n.name = ? AND o.type = N'U' AND LEFT(o.name, 2) = N's_'"
+    " WHERE n.name = ? AND o.type = N'U' AND LEFT(o.name, 2) IN (N's_', N'b_')"
 )
 
 
@@ -94,13 +100,20 @@ def fill(
 def sweep(connection: Connection, mine: Collection[str] = ()) -> None:
     """Drop the staging tables of dead attempts; `mine` are alive in this very session."""
     for (table,) in fetch(connection, STAGINGS, SCHEMA):
-        attempt = table.removeprefix(_PREFIX)
+        attempt = table[len(_PREFIX) :]
         if attempt in mine or not ledger.try_hold(connection, lock_name(attempt)):
             continue
         try:
-            _run(connection, drop_staging(staging_table(attempt)))
+            _run(connection, drop_staging(f"{quote(SCHEMA)}.{quote(table)}"))
         finally:
             ledger.release(connection, lock_name(attempt))
+
+
+def drop(connection: Connection, staging: Staging) -> None:
+    """Drop the tables of a staging."""
+    _run(connection, drop_staging(staging.name))
+    if staging.beside:
+        _run(connection, drop_staging(f"{quote(SCHEMA)}.{quote(BESIDE + staging.attempt)}"))
 
 
 def lock_name(attempt: str) -> str:
@@ -193,6 +206,10 @@ def _refusal(error: BaseException, name: str) -> Exception:
     where = f"staging {name}, bulk copy"
     if isinstance(error, mssql_python.Error) or number_of(error) is not None:
         return translate(error, where, TargetError)
+    if _LOST.search(str(error)):
+        return RetryableError(
+            f"{where}: the connection was lost. Trying again is enough once the server is back."
+        )
     told = re.split(r"['\"`\d]", said(error))[0].strip(" :,.=")  # what follows may be a value
     return TargetError(f"{where}: {type(error).__name__}: {told}.")
 

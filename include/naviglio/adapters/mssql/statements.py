@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 
-from naviglio.adapters.mssql.carried import as_bytes, beside, read
+from naviglio.adapters.mssql.carried import ORDERS, as_bytes, beside, read
 from naviglio.adapters.mssql.ddl import Spelled
 from naviglio.adapters.mssql.hashing import KEY, ROW, applied, mask, number, summed
 from naviglio.adapters.mssql.sql import cast, literal, quote, table
 from naviglio.errors import ConfigError
-from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, Column, TableSchema, Window
+from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, Column, TableName, TableSchema, Window
 from naviglio.ports import (
     Both,
     Buckets,
@@ -38,6 +38,8 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of times that are written withou
 _TICKS = 10_000_000  # of 100 ns, a second
 _DAY_TICKS = 86_400 * _TICKS
 _SPELLED = {"date": "date", "timestamp": "datetime2(7)", "timestamptz": "datetimeoffset(7)"}
+_LAST = ((date(9999, 12, 31) - date(1970, 1, 1)).days + 1) * _DAY_TICKS - 1
+_FIRST_DATETIME = (date(1753, 1, 1) - date(1970, 1, 1)).days * _DAY_TICKS
 
 
 @dataclass
@@ -147,6 +149,14 @@ class Query:
         return f"EXISTS (SELECT 1 FROM OPENJSON(?) WITH ({typed}) AS k WHERE {same})"
 
 
+def highest(name: TableName, column: Column) -> str:
+    """Return the statement that finds the highest integer; it passes over what others have locked.
+
+    Uncommitted rows are locked: without them the highest committed one is found, or one below it.
+    """
+    return f"SELECT MAX(t.{quote(column.name)}) FROM {table(name)} AS t WITH (READPAST)"
+
+
 def texts(values: pa.ChunkedArray, column: Column) -> list[str | None]:
     """Return a key column's carriers as texts from which the server reads the very values."""
     held = values.to_pylist()
@@ -165,8 +175,9 @@ def _same(column: Column, sent: str) -> str:
         return f"{name} = CONVERT(varbinary(max), {sent}, 2)"
     if column.kind == "text":
         exact = f"CAST({sent} AS varbinary(max)) = {as_bytes(column)}"
-        collated = f" COLLATE {column.collation}" if column.collation else ""
-        return f"{name} = CAST({sent} AS {kind}){collated} AND {exact}"
+        # The collation before the cast: it says into which code page.
+        collated = f"{sent} COLLATE {column.collation}" if column.collation else sent
+        return f"{name} = CAST({collated} AS {kind}) AND {exact}"
     if column.kind == "date":
         return f"{name} = CAST({sent} AS date)"
     if Spelled.of(kind).name in ("datetime", "smalldatetime"):
@@ -193,10 +204,28 @@ def _point(column: Column, point: int) -> str:
     """Return a point as a literal; both bounds round up, since columns hold 100 ns at least."""
     if column.kind in _INTEGERS:
         return literal(point)
+    if ORDERS.get(column.source_type) == "version":
+        return f"CAST(0x{max(point, 0):016x} AS binary(8))"
     return _moment(column, -(-point // 100))
 
 
 def _moment(column: Column, ticks: int) -> str:
+    """Return the first moment of the column's own type that is not before so many ticks.
+
+    A literal of that type leaves the column as it is, so its index serves. A moment that the type
+    can't hold is compared as the widest type can.
+    """
+    kind = Spelled.of(column.source_type)
+    if kind.name == "datetime":
+        seconds, thirds = divmod(-(-ticks * 3 // 100_000), 300)  # of which a datetime holds whole
+        if seconds * _TICKS >= _FIRST_DATETIME and (seconds + 1) * _TICKS <= _LAST:
+            moment = _EPOCH + timedelta(seconds=seconds)
+            return cast(f"{moment.isoformat()}.{(thirds * 10 + 1) // 3:03}", "datetime")
+    elif kind.name in ("datetime2", "datetimeoffset"):
+        unit = 10 ** (7 - (kind.first or 0))
+        rounded = -(-ticks // unit) * unit
+        if rounded <= _LAST:
+            return cast(_text(column, rounded), column.source_type)
     return cast(_text(column, ticks), _spelled(column))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal
 from naviglio.adapters.postgres.types import CatalogueColumn, can_be_key, kind_of
-from naviglio.errors import ConfigError
-from naviglio.model import RESERVED, Column, TableName, TableSchema
+from naviglio.described import Described, schema_of
+from naviglio.model import TableName, TableSchema
 
 
 def relation(name: TableName) -> str:
@@ -94,40 +94,20 @@ def unique_index(row: dict[str, Any]) -> UniqueIndex:
     return UniqueIndex(is_primary=row["is_primary"], names=tuple(json.loads(row["names"])))
 
 
-def logical_columns(name: TableName, found: Sequence[CatalogueColumn]) -> tuple[Column, ...]:
-    """Return the logical columns; ConfigError for names or types that can't be carried."""
-    logical = {column.name: kind_of(column) for column in found}
-    refused = [f"{c.name!r} of type {c.spelled}" for c in found if logical[c.name] is None]
-    if refused:
-        raise ConfigError(
-            f"{name}: no faithful carrier for {', '.join(refused)}. Read the table through a view "
-            "that leaves these columns out or casts them to text."
-        )
-    if taken := sorted(set(logical) & set(RESERVED)):
-        raise ConfigError(
-            f"{name}: the names {taken} are reserved (all of {list(RESERVED)} are). Read the table "
-            "through a view that renames them."
-        )
-    return tuple(column for column in logical.values() if column is not None)
-
-
-def with_key(
+def schema_with_key(
     name: TableName,
     found: Sequence[CatalogueColumn],
     key: Sequence[str],
     unique: Sequence[UniqueIndex],
 ) -> TableSchema:
     """Return the schema with its key: the declared one, or else the primary key."""
-    logical = logical_columns(name, found)
-    names = [column.name for column in logical]
-    chosen = tuple(key) or next((index.names for index in unique if index.is_primary), ())
-    if not chosen:
-        raise ConfigError(f"{name} has no primary key. Declare `key`; its columns are {names}.")
-    if absent := [column for column in chosen if column not in names]:
-        raise ConfigError(f"{name} has no column {absent[0]!r}; it has {names}. Correct `key`.")
-    of_key = [column for column in found if column.name in chosen]
-    if unfit := [f"{c.name!r} ({c.spelled})" for c in of_key if not can_be_key(c)]:
-        raise ConfigError(f"{name}: {', '.join(unfit)} can't stand in a key. Choose another.")
-    vouched = any(set(index.names) <= set(chosen) for index in unique)
-    filled = all(column.not_null for column in of_key)
-    return TableSchema(columns=logical, key=chosen, key_is_unique=vouched and filled)
+    return schema_of(
+        name,
+        [
+            Described(name=c.name, spelled=c.spelled, column=kind_of(c), fits_key=can_be_key(c))
+            for c in found
+        ],
+        key,
+        primary=next((index.names for index in unique if index.is_primary), ()),
+        unique=[index.names for index in unique],
+    )

@@ -404,7 +404,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    except PermissionError as problem:
+    except OSError as problem:
         raise ConfigError(
             f"{path}: {problem.strerror}. Use the account that made it, or name another folder."
         ) from problem

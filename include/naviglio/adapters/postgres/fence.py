@@ -6,6 +6,7 @@ open ones: with an xid or without one (it may take one later), whatever kind of 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -50,12 +51,13 @@ def read_fence(
     unknown = _unknown(clock)
     if unknown and safety_lag_s is None:
         raise ConfigError(unknown)
+    free = _bound(clock["clock_us"], None, margin_s, safety_lag_s)
     if oldest is not None and oldest["unseen"] and not unknown:
         held = f"pid {oldest['pid']}, which hides its transactions (track_activities = off)"
-        return Fence(point=None, safety_lag_s=safety_lag_s, held_by=held)
+        return replace(free, point=None, held_by=held)
     if prepared is not None:
         held = f"prepared transaction {prepared['gid']!r}, {prepared['age_s']} s old"
-        return Fence(point=None, safety_lag_s=safety_lag_s, held_by=held)
+        return replace(free, point=None, held_by=held)
     return _bound(clock["clock_us"], None if unknown else oldest, margin_s, safety_lag_s)
 
 
@@ -81,15 +83,18 @@ def _bound(
     """Return the least of clock, oldest start (both less the margin) and clock less the lag."""
     margin_us = round(margin_s * 1_000_000)
     start_us = oldest["start_us"] if oldest is not None else clock_us
-    bound_us = min(clock_us, start_us) - margin_us
+    latest_us = clock_us - margin_us
     if safety_lag_s is not None:
-        bound_us = min(bound_us, clock_us - round(safety_lag_s * 1_000_000))
+        latest_us = min(latest_us, clock_us - round(safety_lag_s * 1_000_000))
+    bound_us = min(latest_us, start_us - margin_us)
     held_by = ""
     if oldest is not None and clock_us - start_us > margin_us:
         name = oldest["application_name"] or "without application_name"
         age_s = (clock_us - start_us) / 1_000_000
         held_by = f"transaction of pid {oldest['pid']} ({name}), open for {age_s:.1f} s"
-    return Fence(point=bound_us * 1000, safety_lag_s=safety_lag_s, held_by=held_by)
+    return Fence(
+        point=bound_us * 1000, safety_lag_s=safety_lag_s, held_by=held_by, latest=latest_us * 1000
+    )
 
 
 def _one(connection: psycopg.Connection[dict[str, Any]], statement: str) -> dict[str, Any]:

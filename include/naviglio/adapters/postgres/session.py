@@ -32,6 +32,11 @@ _SETTINGS = {
     "row_security": "off",  # a policy that would hide rows is an error
     "work_mem": "32MB",  # holds the groups of a digest
 }
+# A killed worker's statement ends soon after it, also where it waits for a lock or hashes a large
+# table; servers before 14, or that can't tell, end it when it is through.
+_CLIENT_GONE = """CASE WHEN current_setting('server_version_num')::int >= 140000
+ AND version() ~* '(linux|darwin|freebsd)'
+ THEN set_config('client_connection_check_interval', '10s', {local}) ELSE '' END"""
 _ABSENT = ("42P01", "42703", "3F000")  # table, column, schema
 _LOST = re.compile(
     r"server closed|terminating connection|could not receive|no connection"
@@ -54,6 +59,7 @@ def pin(terms: Terms, *, local: bool) -> str:
         f"set_config({literal(k)}, {literal(v)}, {literal(local)})"
         for k, v in {**_SETTINGS, **waits}.items()
     ]
+    calls.append(_CLIENT_GONE.format(local=literal(local)))
     return f"SELECT {' || '.join(calls)} AS pinned"
 
 

@@ -87,6 +87,8 @@ class PostgresSnapshot:
     the transaction. Reading on then raises RetryableError.
     """
 
+    torn = ""
+
     def __init__(self, connection: adbc.Connection, where: str, terms: Terms) -> None:
         self._connection = connection
         self._where = where

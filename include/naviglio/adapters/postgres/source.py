@@ -15,11 +15,12 @@ from naviglio.adapters.postgres.fence import read_fence
 from naviglio.adapters.postgres.hashing import HASH_SPEC
 from naviglio.adapters.postgres.session import conninfo, parted, pin, place_of
 from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot, readers
+from naviglio.adapters.postgres.statements import highest
 from naviglio.adapters.postgres.types import CatalogueColumn
 from naviglio.errors import ConfigError, SourceError
-from naviglio.model import Fence, TableName, TableSchema
+from naviglio.model import Column, Fence, TableName, TableSchema
 from naviglio.pool import Pool, Way, pool_of
-from naviglio.ports import Source, SourceTraits
+from naviglio.ports import LOWEST, Source, SourceTraits
 
 Row = dict[str, Any]
 
@@ -51,12 +52,17 @@ class PostgresSource:
         oid = self._oid(table)
         columns = [CatalogueColumn(**row) for row in self._rows(catalogue.columns(oid))]
         indexes = [catalogue.unique_index(row) for row in self._rows(catalogue.keys(oid))]
-        return catalogue.with_key(table, columns, key, indexes)
+        return catalogue.schema_with_key(table, columns, key, indexes)
 
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
         with translated(self._where, SourceError), self._asking.session() as connection:
             return read_fence(connection, margin_s, safety_lag_s)
+
+    def above(self, name: TableName, column: Column) -> int:
+        """Return the integer above all that are committed in the column."""
+        [found] = self._rows(highest(name, column.name))
+        return LOWEST if found["highest"] is None else int(found["highest"]) + 1
 
     def snapshot(self) -> AbstractContextManager[PostgresSnapshot]:
         """Open one snapshot-consistent, read-only moment."""

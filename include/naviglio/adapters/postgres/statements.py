@@ -56,6 +56,11 @@ def count_rows(scan: Scan) -> str:
     return f"SELECT count(*) FROM {table(scan.table)}{_where(scan)}"
 
 
+def highest(name: TableName, column: str) -> str:
+    """Return the statement that finds the highest value of a column."""
+    return f"SELECT max({quote(column)}) AS highest FROM {table(name)}"
+
+
 def digest_buckets(scan: Scan, bits: int) -> str:
     """Return the statement that counts and sums by the lowest bits of the key's hash.
 

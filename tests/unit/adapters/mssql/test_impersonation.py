@@ -36,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, **told: Answer) -> tuple[MssqlTarget
     monkeypatch.setattr(module, "connect", lambda *_, **__: cast("Connection", recorder))
     target = MssqlTarget("mssql://u:p@h/d", run_as="o'x")
     with target._session():
-        target._alive.add("a1")
+        target._standing.alive.add("a1")
     return target, recorder
 
 

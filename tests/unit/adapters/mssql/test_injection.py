@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from naviglio.adapters.mssql import blame, ledger, ranges, staging
+from naviglio.adapters.mssql import blame, flaws, ledger, ranges, staging
 from naviglio.adapters.mssql import merge as sql
 from naviglio.model import Column, TableName, TableSchema
 from tests.unit.adapters.mssql.tsql import found, identifiers, merge, skeleton
@@ -54,9 +54,9 @@ def statements(one: sql.Merge) -> Iterator[str]:
     yield ranges.cuts(one, 3)
     yield ranges.count_range(replace(one, low=one.schema.key[0]))
     yield sql.insert(one).replace(" WITH (TABLOCK)", "", 1)
-    yield sql.survey(one, sql.flaws(one))
-    yield from (sql.flawed_key(one, flaw) for flaw in sql.flaws(one))
-    yield sql.twins(one)
+    yield flaws.survey(one, flaws.flaws(one))
+    yield from (flaws.flawed_key(one, flaw) for flaw in flaws.flaws(one))
+    yield flaws.twins(one)
     yield blame.where_null(one, one.schema.names[1])
     yield blame.where_taken(one, one.schema.names)
     yield blame.where_orphan(one, one.target, [(name, name) for name in one.schema.key])

@@ -25,7 +25,7 @@ def connection(recorder: Recorder) -> Connection:
 
 def test_every_statement_is_tsql() -> None:
     """The lock too, as the batch that it is."""
-    lock = ledger.LOCK.format(owner="Session", wait_ms=60000)
+    lock = ledger.lock_statement("Session", 60000)
     for statement in (
         ledger.create_ledger(), ledger.create_schema("a]b"), ledger.SELECT, ledger.SELECT_ONE,
         ledger.UPDATE, ledger.INSERT, ledger.EXISTS, ledger.SCHEMA_EXISTS, lock, ledger.RELEASE,
@@ -42,12 +42,23 @@ def test_a_target_is_locked_by_its_name() -> None:
     recorder = Recorder(lambda text: [(1,)] if "sp_getapplock" in text else ())
     assert ledger.lock(connection(recorder), str(NAME), 60) is None
     assert recorder.calls == [
-        "SET NOCOUNT ON; DECLARE @got int; EXEC @got = sys.sp_getapplock @Resource = ?,"
+        "SET NOCOUNT ON; DECLARE @got int; SELECT @got = COUNT(*) FROM sys.schemas;"
+        " EXEC @got = sys.sp_getapplock @Resource = ?,"
         " @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;"
         " SELECT @got;",
         ledger.SELECT_ONE,
     ]
     assert recorder.bound == [(ledger.resource("target made.people"),), ("made.people",)]
+
+
+def test_a_wait_without_end_is_one() -> None:
+    """A bound of 0 has no end, as the session's own; a look whether a lock is free ends at once."""
+    recorder = Recorder(lambda text: [(0,)] if "sp_getapplock" in text else ())
+    ledger.lock(connection(recorder), str(NAME), 0)
+    assert ledger.try_hold(connection(recorder), "x")
+    waits = [call.split("@LockTimeout = ")[1] for call in recorder.calls if "LockTimeout" in call]
+    assert waits == ["-1; SELECT @got;", "0; SELECT @got;"]
+    assert "FROM sys.schemas" not in recorder.calls[-1]  # in autocommit
 
 
 @pytest.mark.parametrize("code", [-1, -3])

@@ -14,12 +14,11 @@ import duckdb
 import pytest
 import sqlglot
 
+from naviglio.adapters.mssql.flaws import flawed_key, flaws, survey, twins
 from naviglio.adapters.mssql.merge import (
     Merge,
     add_columns,
     create_target,
-    flawed_key,
-    flaws,
     folded,
     insert,
     is_empty,
@@ -27,8 +26,6 @@ from naviglio.adapters.mssql.merge import (
     merge_batch,
     merge_statement,
     staged,
-    survey,
-    twins,
     value,
 )
 from naviglio.adapters.mssql.ranges import count_range, cuts

@@ -144,6 +144,26 @@ def test_a_refusal_of_the_driver_shows_no_value(told: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "told",
+    ["Connection closed by server while reading TDS packet", "Connection is broken: os error 32",
+     "Cannot read TDS packet: connection has been closed", "IO: unexpected end of file"],
+)  # fmt: skip
+def test_a_copy_whose_session_was_killed_may_be_tried_again(told: str) -> None:
+    """In the words of the driver's core; the table goes."""
+
+    class Killed(Recorder):
+        def bulkcopy_arrow(self, name: str, source: pa.RecordBatchReader, **options: Any) -> None:
+            del name, source, options
+            raise RuntimeError(told)
+
+    recorder = Killed()
+    with pytest.raises(RetryableError, match=r"staging .*, bulk copy"):
+        rows = batches(PEOPLE, [person(1)], whole=True)
+        fill(connection(recorder), "a1", PEOPLE, rows, whole=True)
+    assert list(recorder.said("DROP")) == ["DROP", "DROP"]
+
+
 def test_only_stagings_of_the_dead_are_dropped() -> None:
     """Those whose lock nobody holds; the session's own are left alone."""
 

@@ -13,7 +13,16 @@ import mssql_python
 import pytest
 from mssql_python import Connection
 
-from naviglio.adapters.mssql import fit, ledger, open_source, open_target, staging
+from naviglio.adapters.mssql import (
+    belongings,
+    fit,
+    indexes,
+    ledger,
+    open_source,
+    open_target,
+    staging,
+    swap,
+)
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql import target as module
 from naviglio.adapters.mssql.source import MssqlSource
@@ -35,12 +44,24 @@ COLUMNS = [
     ("amount", "decimal", 5, 9, 2, None, True, 0, 0),
     ("seen", "datetimeoffset", 10, 33, 6, None, True, 0, 0),
 ]
+# The index of a primary key, as the catalogue has it.
+KEY = (1, "pk", 1, True, True, False, False, 0, "", "NONE")
 
 
 def server(**told: Answer) -> Callable[[str], Answer]:
     """Return the answers of a server that has the target, with a row; `told` are others."""
     answers: dict[str, tuple[str, Answer]] = {
         "lock": ("EXEC @got", [(0,)]),
+        "folds": ("SELECT CASE WHEN N'a'", ()),
+        "figures": ("SELECT COUNT_BIG(*), COUNT_BIG(s.[c1])", ()),
+        "stagings": (staging.STAGINGS, ()),
+        "size": (swap.ROWS, [(900,)]),
+        "kept": (belongings.INDEXES, [KEY]),
+        "keyed": (belongings.INDEX_COLUMNS, [(1, "id", False, False)]),
+        "checks": (belongings.CHECKS, [("([amount]<(100))",)]),
+        "lost": (belongings.LOST, ()),
+        "free": (indexes.FREE, ()),
+        "held": ("WITH (TABLOCK, HOLDLOCK)", [(5,)]),
         "table": ("FROM sys.objects AS o\nJOIN", [(5, "U", fit.MADE_BY, 1, 1, 1, 1, 1, 1)]),
         "columns": ("FROM sys.columns", COLUMNS),
         "unique": ("FROM sys.indexes", [(1, "id")]),
@@ -75,7 +96,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[MssqlTarget, 
         monkeypatch.setattr(module, "connect", lambda *_, **__: cast("Connection", recorder))
         target = MssqlTarget("mssql://u:p@h/d")
         with target._session():
-            target._alive.add("a1")
+            target._standing.alive.add("a1")
         return target, recorder
 
     return open_
@@ -211,6 +232,14 @@ def test_what_is_refused_before_anything_is_staged(opened: Opened) -> None:
         opened(right=[(1, 0)])[0].check(NAME, PEOPLE, adopt=False)
     with pytest.raises(ConfigError, match="SQL Server takes 128"):
         opened(table=())[0].check(TableName(schema="s", table="x" * 129), PEOPLE, adopt=False)
+
+
+def test_columns_that_are_one_to_the_database(opened: Opened) -> None:
+    """Refused before anything is staged, also where the table is absent."""
+    twice = replace(PEOPLE, columns=(*PEOPLE.columns, replace(PEOPLE.column("name"), name="NAME")))
+    with pytest.raises(ConfigError, match="columns 'name' and 'NAME' are one to this database"):
+        opened(table=(), folds=[(1,)])[0].check(NAME, twice, adopt=False)
+    opened(table=(), folds=[(0,)])[0].check(NAME, twice, adopt=False)
 
 
 def test_one_table_has_one_name_in_the_ledger(opened: Opened) -> None:

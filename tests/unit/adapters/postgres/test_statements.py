@@ -151,6 +151,8 @@ def test_pinned_settings_may_last_for_the_transaction_alone() -> None:
     """A pooler between then sees nothing of them."""
     assert "set_config('TimeZone', 'UTC', true)" in pin(Terms(), local=True)
     assert "set_config('search_path', 'pg_catalog', false)" in pin(Terms(), local=False)
+    checked = "set_config('client_connection_check_interval', '10s', true)"
+    assert checked in pin(Terms(), local=True)
 
 
 @pytest.mark.parametrize(
