@@ -242,7 +242,8 @@ def test_the_demo_for_sql_server_is_all_t_sql(line: Line, monkeypatch: pytest.Mo
         sent += [call for call in recorder.calls if call not in _PLAIN_CALLS]
     assert len(sent) > 100
     for statement in dict.fromkeys(sent):
-        parsed(statement)
+        # The one hint that sqlglot doesn't read where T-SQL has it.
+        parsed(statement.replace("] WITH (TABLOCK) (", "] ("))
 
 
 def _connections(urls: Mapping[str, str]) -> Connections:

@@ -289,6 +289,18 @@ def test_the_tls_that_a_url_asks_for_is_never_left_out(without_tls: int) -> None
         assert "secret" not in str(caught.value)
 
 
+def test_a_server_that_says_nothing_is_not_waited_for() -> None:
+    """A login ends after `login_timeout`, reading and writing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d?login_timeout=2"
+        begun = time.monotonic()
+        with pytest.raises(RetryableError, match="timeout expired"):
+            PostgresSource(url).fence(0.0, None)
+        with pytest.raises(RetryableError, match="timeout expired"):
+            PostgresTarget(url).ledger()
+        assert time.monotonic() - begun < 30
+
+
 def test_a_parameter_that_is_wrong_is_told_without_the_url(cluster: Cluster) -> None:
     """Which one, and what it may be."""
     url = cluster.urls()["operations"]

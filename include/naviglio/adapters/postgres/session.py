@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import unquote
 
 import adbc_driver_manager
 import psycopg
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from naviglio.adapters.postgres.errors import translate, translated
 from naviglio.adapters.postgres.sql import literal
 from naviglio.errors import ConfigError, NaviglioError, RetryableError, SourceError
-from naviglio.pool import Terms, taken
+from naviglio.pool import NAMES, Terms, taken
 
 SNAPSHOT_NAME = "naviglio-snapshot"  # application_name: the fence knows its own readers by it
 _SETTINGS = {
@@ -68,15 +68,17 @@ def parted(url: str) -> tuple[str, Terms]:
     if "://" not in url:  # libpq's other form, which tests use
         return url, Terms()
     plain, _, query = url.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    said = [part.partition("=") for part in query.split("&") if part]
+    mine = {name: unquote(value) for name, _, value in said if name in NAMES}
+    others = "&".join("".join(part) for part in said if part[0] not in NAMES)  # as they were
     try:
-        terms = taken(options)
+        terms = taken(mine)
     except ValueError as error:
         raise ConfigError(
             f"the connection's URL is not understood: {error}. Write "
             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE?NAME=VALUE, all percent-encoded."
         ) from None
-    return plain + (f"?{urlencode(options, quote_via=quote)}" if options else ""), terms
+    return plain + (f"?{others}" if others else ""), terms
 
 
 def conninfo(url: str, application_name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import mssql_python
@@ -106,6 +107,15 @@ def test_the_tls_that_is_not_there_is_never_left_out() -> None:
         connect(server.url("encrypt=yes"))
     with serving(Server()) as server, pytest.raises(ConfigError, match="ncryption"):
         connect(server.url("lock_timeout=1"))
+
+
+def test_a_server_that_says_nothing_is_not_waited_for() -> None:
+    """A login ends after `login_timeout`."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        with pytest.raises(RetryableError):
+            connect(f"mssql://u:p@127.0.0.1:{silent.getsockname()[1]}/d?login_timeout=2")
+        assert time.monotonic() - begun < 30
 
 
 def test_impersonation_is_sent_as_batches() -> None:
