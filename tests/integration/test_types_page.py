@@ -6,7 +6,7 @@ docs/types.md is made from it: NAVIGLIO_WRITE_DOCS=1 writes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from naviglio.adapters.mssql.staging import Stream
 from naviglio.adapters.postgres.source import PostgresSource
 from naviglio.adapters.postgres.target import PostgresTarget
 from naviglio.adapters.postgres.types import target_type as in_postgresql
+from naviglio.errors import DataError
 from naviglio.model import Column, TableSchema
 from tests.integration.lines import Line
 from tests.integration.test_types_line import sql
@@ -78,6 +79,7 @@ def test_from_postgresql_and_back(line: Line, sides: dict[str, Side]) -> None:
         arrived = _to_all(sides, name, schema, found)
         assert arrived["PostgreSQL"].refused == {}
         lost = {"DuckDB": _told(values, arrived["DuckDB"].refused)}
+        _send_to_sql_server(schema, found, values, NOT_IN_SQL_SERVER.get(kind, []))
         lost["SQL Server"] = ", ".join(f"`{_short(v)}`" for v in NOT_IN_SQL_SERVER.get(kind, ()))
         rows.append(_row(kind, schema.column("v"), arrived, lost))
     here.source.close()
@@ -114,9 +116,7 @@ def test_from_sql_server_as_its_driver_delivers(sides: dict[str, Side]) -> None:
         wanted = {n: one.means and meant(column.kind, one.means) for n, one in enumerate(sent)}
         assert meanings(column, found) == {**wanted, len(sent): None}, kind
         assert in_sql_server(column) == ("binary(8)" if kind == "timestamp" else kind)
-        stream = Stream(iter(found.to_batches()), schema, whole=True)
-        staged = pa.Table.from_batches(stream, stream.schema)
-        assert staged.columns == found.columns
+        _send_to_sql_server(schema, found, [], [])
         moments = meanings(column, without_offsets(found))
         arrived = _to_all(sides, f"m{number}", schema, found, moments)
         assert [one.refused for one in arrived.values()] == [{}, {}], kind
@@ -142,6 +142,23 @@ def _to_all(
         vendor: there_and_back(side, home, f"{name} by {vendor}", schema, rows, sent)
         for vendor, side in sides.items()
     }
+
+
+def _send_to_sql_server(
+    schema: TableSchema, rows: pa.Table, values: Sequence[str], without: Sequence[str]
+) -> None:
+    """See that the bulk copy would be sent the very carriers, and no float that is no number."""
+
+    def staged(sent: pa.Table) -> pa.Table:
+        stream = Stream(iter(sent.to_batches()), schema, whole=True)
+        return pa.Table.from_batches(stream, stream.schema)
+
+    told = [*values, ""] if values else [""] * rows.num_rows
+    kept = rows.filter(pa.array([value not in without for value in told]))
+    assert staged(kept).columns == kept.columns
+    if without and schema.column("v").kind in ("float32", "float64"):
+        with pytest.raises(DataError, match="column 'v': NaN or infinity"):
+            staged(rows)
 
 
 def _in_duckdb(side: Side, name: str, kind: str, values: list[str]) -> None:
