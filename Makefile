@@ -77,7 +77,7 @@ lock: $(READY) ## Resolve the dependencies anew into the lock files
 	@$(COMPILE) --upgrade --group benchmarks -o benchmarks/requirements.txt
 
 clean: ## Stop the server; remove .venv, caches and the demo's data
-	@if [ -d .naviglio ] && [ -x $(BIN)/naviglio ]; then $(BIN)/naviglio stop; fi
+	@if [ -d .naviglio ] && [ -x $(BIN)/naviglio ]; then $(BIN)/naviglio airflow stop; $(BIN)/naviglio stop; fi
 	@rm -rf .naviglio $(VENV) $(BENCH_VENV) .*_cache .hypothesis include/*.egg-info
 
 # uv installs in seconds what takes pip minutes. It and setuptools, which builds what has no wheel, come

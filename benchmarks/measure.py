@@ -91,6 +91,10 @@ class Race:
         pairs = zip(self.taken[name], self.taken[to], strict=True)
         return [one.seconds / other.seconds for one, other in pairs]
 
+    def note(self, one: str, other: str) -> str:
+        """Return the seconds and peak RSS of two contenders, for a result."""
+        return " : ".join(f"{self.seconds(n):.2f} s, {self.rss_mb(n):.0f} MB" for n in (one, other))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:

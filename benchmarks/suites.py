@@ -14,6 +14,7 @@ import psycopg
 
 from benchmarks.ground import INSERTS, UPDATES, Ground, load_tpch, make_base, make_changes
 from benchmarks.measure import ROOT, Race, Result, Taken, show, take, take_by
+from benchmarks.targets import duckdb, mssql
 from benchmarks.wire import wiretap
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def extract(ground: Ground, rounds: int) -> list[Result]:
     return [
         Result(
             what="extract lineitem to Parquet : binary COPY to nothing",
-            values=race.ratio("ours", "copy"), bar=2.0, note=_note(race, "ours", "copy"),
+            values=race.ratio("ours", "copy"), bar=2.0, note=race.note("ours", "copy"),
         ),
         _rss("extract, peak RSS", [race.rss_mb("ours")], bar=300),
     ]  # fmt: skip
@@ -80,11 +81,11 @@ def diff(ground: Ground, rounds: int) -> list[Result]:
         results += [
             Result(
                 what=f"diff of orders, {what} : full ADBC read",
-                values=race.ratio("ours", "full"), bar=bars[0], note=_note(race, "ours", "full"),
+                values=race.ratio("ours", "full"), bar=bars[0], note=race.note("ours", "full"),
             ),
             Result(
                 what="the same : full ADBC read whose rows are hashed here", bar=bars[0],
-                values=race.ratio("ours", "compared"), note=_note(race, "ours", "compared"),
+                values=race.ratio("ours", "compared"), note=race.note("ours", "compared"),
             ),
             Result(
                 what=f"diff of orders, {what}: bytes on the wire", unit="%", bar=bars[1],
@@ -110,7 +111,7 @@ def staging(ground: Ground, rounds: int) -> list[Result]:
     return [
         Result(
             what="Parquet to staging : encoded COPY",
-            values=race.ratio("ours", "copy"), bar=1.5, note=_note(race, "ours", "copy"),
+            values=race.ratio("ours", "copy"), bar=1.5, note=race.note("ours", "copy"),
         )
     ]  # fmt: skip
 
@@ -147,7 +148,7 @@ def load(ground: Ground, rounds: int) -> list[Result]:
     return [
         Result(
             what=f"changes into lineitem, staging and apply : {bars[other][0]}",
-            values=race.ratio("ours", other), bar=bars[other][1], note=_note(race, "ours", other),
+            values=race.ratio("ours", other), bar=bars[other][1], note=race.note("ours", other),
         )
         for other in contenders
         if other != "ours"
@@ -177,7 +178,7 @@ def first(ground: Ground, rounds: int) -> list[Result]:
     return [
         Result(
             what="first load of lineitem, staging and apply : COPY, then index",
-            values=race.ratio("ours", "copy"), bar=1.1, note=_note(race, "ours", "copy"),
+            values=race.ratio("ours", "copy"), bar=1.1, note=race.note("ours", "copy"),
         )
     ]  # fmt: skip
 
@@ -208,7 +209,7 @@ def most(ground: Ground, rounds: int) -> list[Result]:
             Result(
                 what=f"{percent} % of lineitem changed, swapped in : merged",
                 values=race.ratio("swap", "merge"), bar=1.0 if percent == 50 else None,
-                note=_note(race, "swap", "merge"),
+                note=race.note("swap", "merge"),
             )
         )  # fmt: skip
     return results
@@ -265,14 +266,9 @@ SUITES = {
     "most": most,
     "idle": idle,
     "memory": memory,
+    "duckdb": duckdb,
+    "mssql": mssql,
 }
-
-
-def _note(race: Race, one: str, other: str) -> str:
-    return (
-        f"{race.seconds(one):.2f} s, {race.rss_mb(one):.0f} MB : "
-        f"{race.seconds(other):.2f} s, {race.rss_mb(other):.0f} MB"
-    )
 
 
 def _rss(what: str, values: Sequence[float], *, bar: float | None, note: str = "") -> Result:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 TESTS = Path(__file__).parent
 TIERS = frozenset({"unit", "contract", "integration", "chaos", "e2e", "dags"})
 
-# tests/postgres_fixture.py starts the embedded PostgreSQL, once a session and only when asked for.
-pytest_plugins = ["tests.postgres_fixture"] if (TESTS / "postgres_fixture.py").exists() else []
+# They start the embedded PostgreSQL and a Spark, once a session and only when asked for.
+pytest_plugins = ["tests.postgres_fixture", "tests.spark_fixture"]
 
 # No deadline: a shared machine's pauses say nothing about the code.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -174,7 +174,8 @@ class FakeSnapshot:
         meets = condition(scan.where)
         found = [row for row in self.rows if meets(row)]
         schema = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
-        for name in {"none": (), "key": (KEY_HASH,), "both": (KEY_HASH, ROW_HASH)}[scan.hashes]:
+        asked = {KEY_HASH: ("key", "both"), ROW_HASH: ("row", "both")}
+        for name in (name for name, hashes in asked.items() if scan.hashes in hashes):
             schema = schema.append(pa.field(name, pa.int64()))
         for start in range(0, len(found), 2):
             yield pa.RecordBatch.from_pylist([_full(r) for r in found[start : start + 2]], schema)

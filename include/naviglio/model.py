@@ -206,8 +206,13 @@ class Runs:
     watch: Watch | None = None
     most_at_once: int = 1
     lanes: int = 4  # tasks a step, where there are too many groups for a task each
+    pools: tuple[tuple[str, str], ...] = ()  # step, Airflow's pool
     owner: str = "naviglio"
     tags: tuple[str, ...] = ()
+
+    def pool(self, step: str) -> str | None:
+        """Return the pool of a step's tasks; None for Airflow's default one."""
+        return dict(self.pools).get(step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +278,8 @@ class DataFile:
 class HashState:
     """The rows (or only the keys) of a table as the last comparison left them.
 
-    The files hold the key's carriers, `_key_hash` and, unless `keys_only`, `_row_hash`.
+    The files hold the key's carriers, `_key_hash` and, unless `keys_only`, `_row_hash`. `later` are
+    files of changes that came on top of them, in order: upserts with both hashes, deletes without.
     """
 
     spec: str
@@ -282,6 +288,7 @@ class HashState:
     batch: int  # the batch that left them: later batches of the landing come on top
     read_at_utc: datetime
     keys_only: bool = False
+    later: tuple[DataFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,7 +141,7 @@ class Scan:
     schema: TableSchema
     where: Condition = Everything()
     rows: bool = True
-    hashes: Literal["none", "key", "both"] = "none"
+    hashes: Literal["none", "key", "row", "both"] = "none"
 
 
 class Digest(msgspec.Struct, frozen=True, order=True, gc=False):  # there are 100,000 at once

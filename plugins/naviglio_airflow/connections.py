@@ -9,8 +9,6 @@ from urllib.parse import quote, urlencode
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from naviglio.errors import ConfigError
-
 if TYPE_CHECKING:
     from naviglio.connections.connections import Urls
 
@@ -59,23 +57,3 @@ def url_of(connection: Connection) -> str:
     return f"{scheme}://{place}/{database}" + (
         f"?{urlencode(options, quote_via=quote)}" if options else ""
     )
-
-
-def spark_master(conn_id: str) -> str:
-    """Return the master of a Spark connection as `spark-submit --master` takes it.
-
-    A connection that nobody declared means `local[*]`. ConfigError for one of another type, or
-    without a host: Spark would take its absence for YARN.
-    """
-    try:
-        connection = Connection.get(conn_id)
-    except AirflowNotFoundException:
-        return "local[*]"
-    if connection.conn_type != "spark" or not connection.host:
-        raise ConfigError(
-            f"connection {conn_id!r} is of type {connection.conn_type!r} with host "
-            f"{connection.host!r}; a Spark connection has type `spark` and a master as its host, "
-            "such as local[*] or spark://master:7077. Correct it under Admin, Connections."
-        )
-    host = connection.host
-    return f"{host}:{connection.port}" if connection.port else host

@@ -24,16 +24,13 @@ from airflow.sdk.bases.timetable import BaseTimetable
 from naviglio.model import Pipeline, TableSpec, Watch
 from naviglio_airflow.assets import lake_asset, named, target_asset, watched
 from naviglio_airflow.names import dag_id_of, starter_id_of
-from naviglio_airflow.operators import (
-    ApplyOperator,
-    CaptureOperator,
-    LoadOperator,
-    TransformOperator,
-)
+from naviglio_airflow.operators import ApplyOperator, CaptureOperator, LoadOperator
+from naviglio_airflow.transforms import TransformOperator
 from naviglio_airflow.triggers import trigger_of
 from naviglio_airflow.wishes import DAY, TABLES, VERIFY
 
 MOST_GROUPS = 20  # beyond, a task for each step of each group would cost more than its work
+_PICTURE = 48  # letters in a line that are seen without scrolling
 _HOW = {
     # After 10, 30, 90, 270, 300 s: a server that restarts is waited for.
     "retries": 5,
@@ -68,17 +65,21 @@ def dag_of(pipeline: Pipeline, path: Path) -> DAG:
             with TaskGroup(name):
                 file = str(path)
                 tables = [t for g in pipeline.groups if g.name in groups for t in g.tables]
-                capture = CaptureOperator(task_id="capture", pipeline=file, groups=groups)
+                capture = CaptureOperator(
+                    task_id="capture", pipeline=file, groups=groups, pool=runs.pool("capture")
+                )
                 apply = ApplyOperator(
                     task_id="apply",
                     pipeline=file,
                     groups=groups,
+                    pool=runs.pool("apply"),
                     outlets=[lake_asset(pipeline, table) for table in tables],
                 )
                 load = LoadOperator(
                     task_id="load",
                     pipeline=file,
                     groups=groups,
+                    pool=runs.pool("load"),
                     outlets=[target_asset(pipeline, table) for table in tables],
                 )
                 _ = capture >> apply >> load
@@ -124,14 +125,18 @@ def _transforms(pipeline: Pipeline, path: Path) -> BaseOperator:
     tables = [table for one in pipeline.transforms for table in one.group.tables]
     with TaskGroup("transforms"):
         transform = TransformOperator(
-            task_id="transform", pipeline=str(path), trigger_rule="all_done"
+            task_id="transform",
+            pipeline=str(path),
+            trigger_rule="all_done",
+            pool=pipeline.runs.pool("transform"),
         )
         apply = ApplyOperator(
             task_id="apply", pipeline=str(path), groups=names, trigger_rule="all_done",
+            pool=pipeline.runs.pool("apply"),
             outlets=[lake_asset(pipeline, table) for table in tables],
         )  # fmt: skip
         load = LoadOperator(
-            task_id="load", pipeline=str(path), groups=names,
+            task_id="load", pipeline=str(path), groups=names, pool=pipeline.runs.pool("load"),
             outlets=[target_asset(pipeline, table) for table in tables],
         )  # fmt: skip
         # A run is what its last tasks are: a transform that failed must not end in a green one.
@@ -152,18 +157,40 @@ def doc_of(pipeline: Pipeline) -> str:
     )
     return (
         f"{pipeline.description}\n\n"
-        "```text\n"
-        f"{pipeline.source} --capture--> landing --apply--> lake --load--> {pipeline.target}\n"
-        "```\n\n"
+        f"```text\n{picture_of(pipeline)}\n```\n\n"
         "| table | source | captured by | target |\n|---|---|---|---|\n"
         f"{rows}\n\n"
         + textwrap.dedent(
             f"""\
-            A run takes what is new since the last one. A backfill, or a run by hand with a
-            partition key (a day in {pipeline.time_zone}, such as `2013-01-05`), reads that day
-            again; tables captured by `diff` take no part in it.
+            A run takes what is new since the last one. A backfill, or a run by hand that names a
+            day (in {pipeline.time_zone}, such as `2013-01-05`), reads the rows of that day again;
+            tables captured by `diff` take no part in it.
             """
         )
+    )
+
+
+def picture_of(pipeline: Pipeline) -> str:
+    """Return a drawing of the data path, as narrow as Airflow's window for it."""
+    computed = [one.name for one in pipeline.transforms]
+    spark = _listed("  +-- Spark computes: ", computed) if computed else []
+    return "\n".join(
+        [
+            pipeline.source,
+            *_listed("  | capture: ", [group.name for group in pipeline.groups]),
+            "landing",
+            "  | apply",
+            "lake",
+            *spark,
+            "  | load",
+            pipeline.target,
+        ]
+    )
+
+
+def _listed(before: str, names: Sequence[str]) -> list[str]:
+    return textwrap.wrap(
+        before + ", ".join(names), _PICTURE, subsequent_indent="  |   ", break_long_words=False
     )
 
 

@@ -83,8 +83,8 @@ class NaviglioOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Do the step for every group that takes part in the run; return counts."""
-        asked = asked_of(context, self.get_dag())
         with self._working(), told_to_airflow(), site_of(self.pipeline) as site:
+            asked = asked_of(context, self.get_dag())
             groups = [group for group in self._groups(site.pipeline) if asked.takes(group)]
             if not groups:
                 raise AirflowSkipException("No table of this task takes part in this run.")
@@ -187,61 +187,6 @@ class ApplyOperator(PublishingOperator):
         return {"batches": max((len(found) for found in applied.values()), default=0)}
 
 
-class TransformOperator(BaseOperator):
-    """Compute a pipeline's transforms from the lake: all in one Spark application, or none.
-
-    Only the days that changes of the inputs touch are computed; where nothing is touched, no Spark
-    is started. The task's end, whatever ends it, ends the application.
-
-    Args:
-        pipeline: The path of the pipeline's YAML file.
-        spark_conn_id: The Spark connection that says where it runs; its absence means `local[*]`.
-        kwargs: What every operator takes.
-    """
-
-    lineage = "transform"
-
-    template_fields: Sequence[str] = ("pipeline", "spark_conn_id")
-    ui_color = "#f5e6d9"
-
-    def __init__(
-        self, *, pipeline: str, spark_conn_id: str = "spark_default", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.pipeline = pipeline
-        self.spark_conn_id = spark_conn_id
-
-    def execute(self, context: Context) -> dict[str, int]:
-        """Land the next batch of every transform whose inputs changed; return counts."""
-        from naviglio.flows.identity import check_identity
-        from naviglio.flows.transform import transform
-        from naviglio.transform.spark import local
-        from naviglio_airflow.connections import spark_master
-
-        if context["params"].get("tables"):
-            return {}
-        with told_to_airflow(), site_of(self.pipeline) as site:
-            master = spark_master(self.spark_conn_id)
-            for one in site.pipeline.transforms:
-                check_identity(site, one.group)
-            spark = {**os.environ, "NAVIGLIO_SPARK_MASTER": master}
-            done = transform(
-                site,
-                site.pipeline.transforms,
-                lambda *asked: local(site.home.root, spark).submit(*asked),
-            )
-            raise_all(done.errors)
-        rows = sum(part.upserts for batch in done.batches.values() for part in batch.parts)
-        return {"batches": len(done.batches), "upserts": rows}
-
-    def get_openlineage_facets_on_complete(
-        self, task_instance: object
-    ) -> OperatorLineage[Any, Any]:
-        """Return which lake tables the transforms read, and what they landed, for OpenLineage."""
-        del task_instance
-        return lineage_facets(self.pipeline, self.lineage, ())
-
-
 class LoadOperator(PublishingOperator):
     """Load everything that targets lack of their lake tables: the third commit."""
 
@@ -329,13 +274,16 @@ def site_of(path: str) -> Iterator[Site]:
 
 @contextmanager
 def told_to_airflow() -> Iterator[None]:
-    """Raise the core's errors so that Airflow retries those that trying again may mend."""
+    """Raise the core's errors so that Airflow retries those that trying again may mend.
+
+    Each is told in a line of its own first: Airflow shows an exception with all its frames.
+    """
     try:
         yield
-    except RetryableError as error:
-        raise AirflowException(str(error)) from None
     except NaviglioError as error:
-        raise AirflowFailException(str(error)) from None
+        log.error("%s", error)  # noqa: TRY400 - a user's mistake needs no traceback
+        kind = AirflowException if isinstance(error, RetryableError) else AirflowFailException
+        raise kind(str(error)) from None
 
 
 class _Progress:

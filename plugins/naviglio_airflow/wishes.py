@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk.exceptions import AirflowFailException
+from naviglio.errors import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, Context
@@ -44,7 +44,7 @@ class Asked:
 
 
 def asked_of(context: Context, dag: DAG | None) -> Asked:
-    """Return what a task's run asks for; its form's unknown words fail it."""
+    """Return what a task's run asks for; ConfigError for words that its form doesn't have."""
     run, params = context["dag_run"], context["params"]
     if dag is not None and {*FORM} <= {*dag.params}:
         _refuse_unknown(run.conf or {}, dag.params)
@@ -68,15 +68,15 @@ def _partition(run_type: str, key: str | None, day: str | None) -> str | None:
     if kind not in _BY_HAND:
         return None
     if key and day and key != day:
-        raise AirflowFailException(f"The run's partition key is {key}, its form says day {day}.")
+        raise ConfigError(f"The run's partition key is {key}, its form says day {day}.")
     return key or day
 
 
 def _refuse_unknown(conf: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Fail for a misspelt word, which Airflow itself takes: it would carry all tables."""
+    """Raise ConfigError for a misspelt word, which Airflow takes: it would carry all tables."""
     unknown = sorted(conf.keys() - known.keys())
     if unknown:
-        raise AirflowFailException(
+        raise ConfigError(
             f"The run's configuration says {', '.join(map(repr, unknown))}; the form of this DAG "
             f"has {', '.join(sorted(known))}. Correct it and trigger again."
         )

@@ -470,7 +470,9 @@ class TargetContract:
     )
     def test_names_are_only_names(self, target: Target, part: str) -> None:
         """Whatever stands in the name of a schema, table or column stays a name."""
-        name = TableName(schema=f"s {part}"[:60], table=f"{part}{uuid.uuid4().hex[:9]}")
+        name = TableName(
+            schema=f"s {uuid.uuid4().hex[:6]} {part}"[:60], table=f"{part}{uuid.uuid4().hex[:9]}"
+        )
         schema = TableSchema(
             columns=(replace(ID, name=part), replace(AMOUNT, name=f"a{part}")), key=(part,)
         )

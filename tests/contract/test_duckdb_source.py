@@ -15,7 +15,7 @@ from naviglio.adapters.duckdb.source import DuckSource
 from naviglio.adapters.duckdb.sql import literal
 from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
-from naviglio.ports import Buckets, Keys, Scan, Source
+from naviglio.ports import LOWEST, Buckets, Counting, Keys, Scan, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
 EXTREMES = {
@@ -107,6 +107,15 @@ class TestDuckSource(SourceContract):
         assert people.table.table
         with pytest.raises(ConfigError, match="safety_lag"):
             source.fence(1.0, None)
+
+    def test_a_table_without_rows_has_no_highest_number(
+        self, source: Source, people: DuckPeople
+    ) -> None:
+        """Whatever comes is above."""
+        people.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        name = TableName(schema="", table="t")
+        assert isinstance(source, Counting)
+        assert source.above(name, source.describe(name, ()).column("id")) == LOWEST
 
     def test_every_type_is_exact(self, source: Source, people: DuckPeople) -> None:
         """Extremes come back as the file has them, in the carrier or as a literal beside it."""

@@ -204,6 +204,53 @@ class TestDuckTarget(TargetContract):
         first.close()
         second.close()
 
+    # --- what is written anew, and what is merged ------------------------------------------------
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_equal_rows_stay_where_they_are(
+        self, target: Target, name: TableName, *, whole: bool
+    ) -> None:
+        """Only what differs is deleted and inserted."""
+        load(target, name, [person(n) for n in range(5)], whole=True)
+        gone = [] if whole else [deleted(4)]
+        counts = load(target, name, [person(0), person(1), person(2, "Bob"), person(3), *gone],
+                      whole=whole)  # fmt: skip
+        assert counts == LoadCounts(updated=1, deleted=1, unchanged=3)
+        places = self.ask(f"SELECT id, rowid AS place FROM {table(CATALOGUE, name)} ORDER BY id")
+        assert [(row["id"], row["place"]) for row in places] == [(0, 0), (1, 1), (2, 5), (3, 3)]
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_values_that_only_the_target_has_stay(
+        self, target: Target, name: TableName, *, whole: bool
+    ) -> None:
+        """A column that the lake does not have keeps them, and new rows get its default."""
+        self.make(name, amount="DECIMAL(9,2), own VARCHAR DEFAULT 'new'", unique=True)
+        load(target, name, [person(1), person(2)])
+        self.ask(f"UPDATE {table(CATALOGUE, name)} SET own = 'mine'")
+        load(target, name, [person(1, "Bob"), person(2), person(3)], whole=whole)
+        stored = [(row["id"], row["name"], row["own"]) for row in self.stored(name) or []]
+        assert stored == [(1, "Bob", "mine"), (2, "Ada", "mine"), (3, "Ada", "new")]
+
+    def test_a_table_that_others_refer_to_is_merged(self, target: Target, name: TableName) -> None:
+        """Its rows could not be deleted, not even to be inserted again."""
+        self.make(name, amount="DECIMAL(9,2)", unique=True)
+        load(target, name, [person(1), person(2)])
+        self.ask(
+            f"CREATE TABLE {table(CATALOGUE, replace(name, table='child'))}"
+            f" (id bigint REFERENCES {quote(name.schema)}.{quote(name.table)} (id))"
+        )
+        self.ask(f"INSERT INTO {table(CATALOGUE, replace(name, table='child'))} VALUES (1)")
+        assert load(target, name, [person(1, "Bob"), person(3)]) == LoadCounts(
+            inserted=1, updated=1
+        )
+
+    def test_a_unique_value_may_move_from_row_to_row(self, target: Target, name: TableName) -> None:
+        """Both rows are gone before they come back."""
+        self.make(name, amount="DECIMAL(9,2) UNIQUE", unique=True)
+        load(target, name, [person(1, amount="1"), person(2, amount="2")])
+        swapped = [person(1, amount="2"), person(2, amount="1")]
+        assert load(target, name, swapped) == LoadCounts(updated=2)
+
     def test_what_a_check_refuses(self, target: Target, name: TableName) -> None:
         """The constraint of an adopted table is named, and the key of the row."""
         self.make(name, amount="DECIMAL(9,2) CHECK (amount < 100)", unique=True)

@@ -25,7 +25,8 @@ from naviglio.adapters.mssql import ledger
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.session import connect
 from naviglio.adapters.mssql.sql import literal, table
-from naviglio.adapters.mssql.staging import staging_table
+from naviglio.adapters.mssql.staging import Stream, staging_table
+from naviglio.adapters.mssql.tally import differences, figures_query
 from naviglio.adapters.mssql.target import MssqlTarget
 from naviglio.errors import ConfigError, ContentionError, DataError, RetryableError, TargetError
 from naviglio.load.commit import retried
@@ -395,6 +396,30 @@ class TestMssqlTarget(TargetContract):
         assert self.ask(f"SELECT CONVERT(varchar(40), [at], 121) FROM {table(name)}") == [
             ("2013-01-07 12:00:00.1234567",)
         ]
+
+    # --- the checksum of what was staged ---------------------------------------------------------
+
+    @pytest.mark.parametrize("column", ["c2", "c3", "c4"])
+    def test_values_that_changed_places_in_the_staging_are_noticed(
+        self, target: Target, column: str
+    ) -> None:
+        """The server's figures are those of what was sent, and others once two rows are mixed."""
+        rows: list[Row] = [
+            {**person(-7, "a€"), "seen": datetime(2013, 1, 7, tzinfo=UTC)},
+            {**person(9000, "😀b", "2.00"), "seen": datetime(1, 1, 1, tzinfo=UTC)},
+            {**person(5, "", None), "seen": None},
+            {**person(2**40, None, "-3.5")},
+        ]
+        stream = Stream(batches(PEOPLE, rows, whole=True), PEOPLE, whole=True)
+        list(stream)
+        told = batches(PEOPLE, rows, whole=True)
+        name = target.stage(uuid.uuid4().hex[:16], PEOPLE, told, whole=True).name
+        self.run(
+            f"UPDATE s SET {column} = o.{column} FROM {name} AS s JOIN {name} AS o"
+            " ON (s.c1 = -7 AND o.c1 = 9000) OR (s.c1 = 9000 AND o.c1 = -7)"
+        )
+        (stored,) = self.ask(figures_query(name, stream.schema, "c1"))
+        assert differences(stream.tally.figures, stored, stream.schema) == [column]
 
     # --- keys ------------------------------------------------------------------------------------
 

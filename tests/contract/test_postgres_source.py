@@ -17,17 +17,19 @@ import pyarrow as pa
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from naviglio.adapters.postgres import snapshot
 from naviglio.adapters.postgres.conditions import texts
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.hashing import mixed, raw_row_hash
 from naviglio.adapters.postgres.session import pin
+from naviglio.adapters.postgres.snapshot import open_snapshot, readers
 from naviglio.adapters.postgres.source import PostgresSource, open_source
 from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
 from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, SourceError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
 from naviglio.pool import Terms
-from naviglio.ports import Buckets, Keys, Scan, Since, Source
+from naviglio.ports import LOWEST, Buckets, Counting, Keys, Scan, Since, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -342,6 +344,37 @@ def test_types_without_a_faithful_carrier_are_refused(
         source.describe(name, ())
 
 
+def test_a_server_that_lacks_what_the_fence_saw_is_not_read(
+    source: Source, cluster: Cluster
+) -> None:
+    """One address of several servers: fence at the primary, snapshot on a standby that lags."""
+    source.fence(0.0, None)
+    with source.snapshot():
+        pass  # the same server is never behind itself
+    ahead, url = 2**62, cluster.urls()["operations"]
+    with (
+        pytest.raises(RetryableError, match=rf"before {ahead}.*several servers"),
+        open_snapshot(readers(url), url, ahead),
+    ):
+        pass
+
+
+def test_the_place_is_read_with_the_snapshot(
+    source: Source, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What commits after the place was read is not in the snapshot: none seems newer than it is."""
+    name = made.table("n int PRIMARY KEY")
+
+    def late(terms: Terms, *, local: bool) -> str:
+        made.owner.execute(f"INSERT INTO {table(name)} VALUES (1)".encode())
+        return pin(terms, local=local)
+
+    scan = scan_of(source, name)
+    monkeypatch.setattr(snapshot, "pin", late)
+    with source.snapshot() as opened:
+        assert opened.count(scan) == 0
+
+
 @pytest.mark.parametrize("name", ["_op", "_OP", "_Beyond", "_change_type", "_Commit_Version"])
 def test_reserved_names_are_refused(source: Source, made: Made, name: str) -> None:
     """A column may not have the name of one that Naviglio or Delta adds, in any case of letters."""
@@ -478,6 +511,7 @@ EQUAL_BUT_NOT_IDENTICAL = [
     ("real", "0.0", "'-0.0'"),
     ("json", "'{\"a\":1}'", "'{\"a\": 1}'"),
     ("jsonb", "'1.0'", "'1.00'"),
+    ("numeric", "'infinity'", "'-infinity'"),
     ("varchar", "'a'", "'a '"),
     ("bpchar", "'a'", "'a '"),
     ("text", "''", "NULL"),
@@ -586,6 +620,18 @@ def test_swapped_parts_of_keys_change_the_key_sum(source: Source, made: Made) ->
     assert checksum(source, keys) != before
 
 
+def test_neighbours_share_a_bucket_and_no_hash(source: Source, made: Made) -> None:
+    """Up to eight keys in a row do; their hashes differ in the bits that are left."""
+    name = made.table("k int, l bigint, PRIMARY KEY (k, l)")
+    made.execute(f"INSERT INTO {table(name)} SELECT 1, n FROM generate_series(0, 799) n")
+    scan = replace(scan_of(source, name), rows=False, hashes="key")
+    found = {row["l"]: row[KEY_HASH] for row in read(source, scan)}
+    assert len(set(found.values())) == len({value >> 24 for value in found.values()}) == 800
+    buckets = {number // 8: found[number] & 0xFFFFFF for number in range(0, 800, 8)}
+    assert all(value & 0xFFFFFF == buckets[number // 8] for number, value in found.items())
+    assert len(set(buckets.values())) == 100
+
+
 def test_no_setting_changes_a_hash(
     cluster: Cluster, source: Source, made: Made, admin: Connection
 ) -> None:
@@ -622,8 +668,8 @@ def test_the_hash_stays_what_it_was(source: Source, made: Made) -> None:
     """Stored hashes must compare: a change of this value needs another `hash_spec`."""
     name = made.table("k bigint PRIMARY KEY, v text, n numeric(9,2)", "1, 'a', 1.5")
     (row,) = read(source, replace(scan_of(source, name), hashes="both"))
-    assert source.traits.hash_spec == "pg-send-jenkins-1"
-    assert (row[KEY_HASH], row[ROW_HASH]) == (-5659417313611521491, 8724036122567325844)
+    assert source.traits.hash_spec == "pg-send-jenkins-2"
+    assert (row[KEY_HASH], row[ROW_HASH]) == (-5659417313611716807, 2996055914082041705)
 
 
 # --- fence --------------------------------------------------------------------------------------
@@ -724,6 +770,18 @@ def test_a_role_that_can_not_see_others_has_no_fence(
     finally:
         admin.execute(b"GRANT pg_read_all_stats TO naviglio_source")
     assert source.fence(1.0, None).point is not None
+
+
+def test_a_table_without_rows_has_no_highest_number(source: Source, made: Made) -> None:
+    """Whatever comes is above; the lowest number of all can be asked for."""
+    name = made.table("n int PRIMARY KEY, small smallint")
+    scan = scan_of(source, name)
+    assert isinstance(source, Counting)
+    assert source.above(name, scan.schema.column("small")) == LOWEST
+    made.execute(f"INSERT INTO {table(name)} VALUES (1, -5)")
+    assert source.above(name, scan.schema.column("small")) == -4
+    since = Since(column="small", low=LOWEST, high=-4)
+    assert [row["n"] for row in read(source, replace(scan, where=since))] == [1]
 
 
 def test_a_long_transaction_loses_no_row(cluster: Cluster, source: Source, made: Made) -> None:

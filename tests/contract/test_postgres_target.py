@@ -18,7 +18,13 @@ from psycopg.rows import dict_row
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.sql import quote, table
 from naviglio.adapters.postgres.target import PostgresTarget, open_target
-from naviglio.errors import ConfigError, DataError, RetryableError, SwapRefusedError
+from naviglio.errors import (
+    ConfigError,
+    DataError,
+    NaviglioError,
+    RetryableError,
+    SwapRefusedError,
+)
 from naviglio.model import BEYOND, Column, Kind, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, Target
 from tests.contract.postgres_sessions import Sessions
@@ -547,6 +553,26 @@ class TestPostgresTarget(Sessions, TargetContract):
             load(target, name, [{"id": 1}, {"id": 2, "v": text}], schema=schema)
         assert "secret" not in str(caught.value)
         assert self.stored(name) is None
+
+    @pytest.mark.parametrize("state", ["23514", "42501", "P0001", "XX000"])
+    def test_what_a_trigger_says_is_not_told(
+        self, target: Target, name: TableName, state: str
+    ) -> None:
+        """Its text may hold any value of the row, under whatever SQLSTATE it chose."""
+        load(target, name, [person(1, "n1")])
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            function = table(replace(name, table=f"{name.table[:50]}_f"))
+            connection.execute(
+                f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
+                f" RAISE EXCEPTION 'no %', NEW.name USING ERRCODE = '{state}'; END$$".encode()
+            )
+            connection.execute(
+                f"CREATE TRIGGER t BEFORE INSERT OR UPDATE ON {table(name)} FOR EACH ROW"
+                f" EXECUTE FUNCTION {function}()".encode()
+            )
+        with pytest.raises(NaviglioError, match=f"SQLSTATE {state}") as caught:
+            load(target, name, [person(2, "secret")])
+        assert "secret" not in str(caught.value)
 
     def test_a_right_that_is_missing_is_named(self, name: TableName) -> None:
         """Before anything is staged."""

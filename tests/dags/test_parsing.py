@@ -39,6 +39,8 @@ print("FOUND" + json.dumps({
     "written": {n: lazy.hash for n, lazy in written.items()},
     "after": {n: sorted(task.upstream_task_ids)
               for dag in bag.dags.values() for n, task in dag.task_dict.items()},
+    "how": {n: [task.pool, task.max_active_tis_per_dag, str(task.weight_rule), task.retries]
+            for dag in bag.dags.values() for n, task in dag.task_dict.items()},
     "runs": {n: [json.dumps(written[n].data["dag"]["timetable"]), d.max_active_runs,
                  sorted(d.tags), d.owner] for n, d in bag.dags.items()},
 }))
@@ -92,6 +94,11 @@ def test_a_pipeline_is_a_dag_of_its_groups_and_imports_nothing_heavy(home: Path)
         "naviglio_flights": sorted([*steps_of, *transforms]), "naviglio_flights.watch": ["start"],
     }  # fmt: skip
     assert found["heavy"] == []
+    # Of a step one task at a time; begun work goes first; one Spark on the machine.
+    spark = found["how"].pop("transforms.transform")
+    start = found["how"].pop("start")
+    assert (spark[0], spark[1], start[3]) == ("naviglio_spark", 1, 3)
+    assert {tuple(how) for how in found["how"].values()} == {("default_pool", 1, "upstream", 5)}
     # A failed transform fails the run, though what others landed is applied nonetheless.
     assert found["after"]["transforms.load"] == ["transforms.apply", "transforms.transform"]
 

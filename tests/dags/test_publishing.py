@@ -81,6 +81,24 @@ def test_partitions_are_published_when_they_change_and_only_then(line: Line) -> 
     assert len(world.of("r").keys) == 2
 
 
+def test_a_stream_along_numbers_publishes_what_has_landed(line: Line) -> None:
+    """Its position tells no time: a day that is over is published, and again with a late row."""
+    line.declare(
+        t="{capture: {where: version, lag: 0}, event_time: at, deletes: none}",
+    )
+    line.source(
+        "ALTER TABLE t ADD version int",
+        "UPDATE t SET version = id",
+    )
+    world = World(line)
+    world.run()
+    assert world.of("t").keys == DAYS
+    line.source("INSERT INTO t (id, at, version) VALUES (9, now() + interval '3 days', 9)",
+                "INSERT INTO t (id, at, version) VALUES (10, '2013-01-07 12:00Z', 10)")  # fmt: skip
+    world.run()
+    assert world.of("t").keys == [*DAYS, "2013-01-07"]
+
+
 def test_an_event_that_was_lost_comes_again(line: Line) -> None:
     """The load committed and its task was lost: the next run publishes what it had to say."""
     world = World(line)

@@ -19,7 +19,7 @@ from naviglio.deployment.settings import ADMIN
 from naviglio.deployment.users import password
 from naviglio.flows.replicate import Report, replicate
 from naviglio.flows.site import open_site
-from tests.e2e.conftest import Running
+from tests.e2e.conftest import VIEWER, Running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SHOTS = os.environ.get("NAVIGLIO_SCREENSHOTS", "")  # a folder for pictures, for people to look at
@@ -42,15 +42,15 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-def signed_in(browser: Browser, running: Running, *, dark: bool = False) -> Page:
+def signed_in(browser: Browser, running: Running, *, user: str = ADMIN, dark: bool = False) -> Page:
     """Return Airflow's UI at 1280 pixels, signed in by its own form."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, color_scheme="dark" if dark else "light"
     )
     page = context.new_page()
     page.goto(running.place.url)
-    page.locator("input[name=username]").fill(ADMIN)
-    page.locator("input[name=password]").fill(password(running.place))
+    page.locator("input[name=username]").fill(user)
+    page.locator("input[name=password]").fill(password(running.place, user))
     page.locator("button[type=submit]").click()
     expect(page.get_by_role("button", name="Browse")).to_be_visible(timeout=SOON_MS)
     return page
@@ -85,14 +85,14 @@ def test_a_person_sees_every_table_and_answers_a_question(
     browser: Browser, running: Running
 ) -> None:
     """From the login to an accepted mass delete, which then lands; nothing is cut off."""
-    running.api.ready(DAG)
-    assert running.api.ended(DAG, running.api.trigger(DAG)).state == "success"
+    running.drained(DAG)
     with psycopg.connect(running.url("operations_app")) as source:
         source.execute(
             "DELETE FROM planes WHERE tailnum IN (SELECT tailnum FROM planes LIMIT 1500)"
         )
     assert "1500 of 3322 rows" in str(capture_registry(running).error)
 
+    watch_a_viewer(browser, running)
     page = signed_in(browser, running)
     frame = opened(page)
     flights = frame.get_by_role("region", name="Tables of flights")
@@ -120,6 +120,26 @@ def test_a_person_sees_every_table_and_answers_a_question(
     landed = capture_registry(running)
     assert landed.error is None
     assert landed.loaded["planes"].deleted == 1500
+
+
+def watch_a_viewer(browser: Browser, running: Running) -> None:
+    """A viewer sees the tables and the question, has no button, and a POST of theirs is refused."""
+    page = signed_in(browser, running, user=VIEWER)
+    frame = opened(page)
+    tables = frame.get_by_role("region", name="Tables of flights")
+    expect(tables.get_by_role("rowheader", name="planes", exact=True)).to_be_visible(
+        timeout=SOON_MS
+    )
+    expect(frame.get_by_text("1500 of 3322 rows known before are gone")).to_be_visible()
+    expect(frame.get_by_text("Whoever may trigger this DAG may accept it.")).to_be_visible()
+    expect(frame.get_by_role("button", name="Accept")).to_have_count(0)
+    shoot(page, "viewer")
+    status = page.evaluate(
+        """async (dag) => (await fetch(`/naviglio/dags/${dag}/accept`, {method: "POST",
+        headers: {"Content-Type": "application/json"}, body: "{}"})).status""", DAG
+    )  # fmt: skip
+    assert status == 403
+    page.context.close()
 
 
 def test_the_page_follows_airflows_dark_mode_and_tells_what_is_wrong(

@@ -130,6 +130,23 @@ def test_another_way_of_deletes_may_be_declared_later(line: Line) -> None:
         assert line.agrees(), way
 
 
+def test_deletes_are_left_alone_from_when_none_is_declared(line: Line) -> None:
+    """No sweep goes on behind the declaration's back; back to sweep, what came between is known."""
+    line.declare(t=SWEPT)
+    line.source(TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 10) n")
+    line.run()
+    line.declare(t=STREAM)
+    line.source("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (11, 'between')")
+    line.run()
+    line.run()
+    assert len(line.lake_rows()) == 11
+    line.declare(t=SWEPT)
+    line.run()
+    line.source("DELETE FROM t WHERE id = 11")
+    line.run()
+    assert line.agrees()
+
+
 def test_a_table_captured_together_is_deleted_together(line: Line) -> None:
     """Parent and child leave in one batch, under one snapshot."""
     line.declare(head="fence_margin: 0s\ngroups: {both: [t, u]}", t=DIFF, u=SWEPT)

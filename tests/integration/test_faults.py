@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from naviglio.adapters.postgres.embedded import Cluster
-from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError, StorageError
+from naviglio.errors import (
+    ConfigError,
+    DataError,
+    IdentityError,
+    NaviglioError,
+    RetryableError,
+    StorageError,
+)
 from naviglio.flows.rebuild import rebuild
 from naviglio.points import listening
 from tests.integration.lines import DIFF, STREAM, Line, drop_schemas, error_of, new_line
@@ -300,6 +307,22 @@ def test_a_damaged_log_is_told_and_rebuilt(filled: Line) -> None:
     filled.run()
     assert filled.agrees()
     assert len(list(filled.lake_of().parent.glob("t.damaged-*"))) == 1
+
+
+def test_a_rebuild_loads_no_target_of_another_landing(filled: Line) -> None:
+    """Whose the target is can be told only once the damaged table can be read again."""
+    (filled.lake_of() / "_delta_log" / f"{0:020}.json").write_bytes(b"\x00 no json")
+    filled.target(
+        "UPDATE naviglio.ledger SET landing = 'another' WHERE pipeline = current_schema()"
+    )
+    filled.target("UPDATE t SET name = 'theirs'")
+    before = filled.target_rows()
+    site = filled.site()
+    [group] = site.pipeline.groups
+    with pytest.raises(IdentityError, match="loaded from another landing"):
+        rebuild(site, group, group.tables[0])
+    site.close()
+    assert filled.target_rows() == before
 
 
 def test_a_lost_lake_folder_is_made_anew_by_the_next_run(filled: Line) -> None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
-from naviglio.errors import ConfigError, DataError
+from naviglio.errors import ConfigError, DataError, RetryableError, StorageError
 from naviglio.flows.plan import plan_transform
 from naviglio.flows.reconcile import reconcile
 from naviglio.flows.replicate import Report
 from naviglio.flows.status import status
-from naviglio.flows.transform import Submit, carry_transforms
+from naviglio.flows.transform import Submit, carry_transforms, transform
 from naviglio.flows.validate import declared, validate
 from naviglio.model import BEYOND
-from naviglio.transform.spark import local
+from naviglio.points import listening
 from tests.integration.lines import SWEPT, Line
 
+pytestmark = pytest.mark.timeout(300)  # the first test starts the shared Spark
 SQL = """
 SELECT to_date(f.at) AS day, p.maker, count(*) AS flights, sum(f.miles) AS miles
 FROM flights f LEFT JOIN planes p ON p.tail = f.tail
@@ -88,11 +88,6 @@ def carried(line: Line, submit: Submit, *, only: int = 2) -> list[Report]:
         site.close()
 
 
-def on_spark(line: Line) -> Submit:
-    """Return a submitter that starts a real Spark."""
-    return lambda *asked: local(line.home.root, {}).submit(*asked)
-
-
 def never(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Refuse: no Spark may be started."""
     raise AssertionError(f"Spark was started for {[one['name'] for one in work]}")
@@ -132,12 +127,12 @@ def assert_same_as_computed_whole(line: Line) -> None:
     assert line.target(count) == line.target(f"SELECT count(*), count(*) FROM {line.name}.flights")
 
 
-def test_touched_days_are_computed_again_and_nothing_else(flying: Line) -> None:
+def test_touched_days_are_computed_again_and_nothing_else(flying: Line, here: Submit) -> None:
     """After a late row, a changed plane, a moved and a deleted row: as a full recomputation.
 
-    A run that touches nothing starts no Spark, and both programs run in one application.
+    A run that touches nothing starts no Spark.
     """
-    for report in carried(flying, on_spark(flying)):
+    for report in carried(flying, here):
         assert report.error is None
         assert report.batch is not None
         assert report.batch.parts[0].why == "first run"
@@ -151,7 +146,7 @@ def test_touched_days_are_computed_again_and_nothing_else(flying: Line) -> None:
         "DELETE FROM flights WHERE id = 20",
         "UPDATE planes SET maker = 'Cessna' WHERE tail = 'c'",
     )
-    for report in carried(flying, on_spark(flying)):
+    for report in carried(flying, here):
         assert report.error is None
         assert report.batch is not None
         assert report.batch.parts[0].kind == "window"
@@ -250,33 +245,149 @@ def test_a_bad_output_lands_nothing(flying: Line) -> None:
     assert isinstance(report.error, ConfigError)
 
 
-def test_a_killed_worker_takes_its_spark_along(tmp_path: Path) -> None:
-    """After a kill -9 of who asked for it, the application ends by itself: nobody would commit."""
-    (tmp_path / "slow.py").write_text(
-        "import time\ndef transform(inputs):\n    print('transform: sleeps', flush=True)\n"
-        "    time.sleep(120)\n"
+def test_a_program_that_raises_lands_nothing(flying: Line, here: Submit) -> None:
+    """The error says where in the program and what, and isn't tried again; the other one lands."""
+    (flying.home.pipelines / "by_maker.sql").write_text("SELECT makr FROM planes")
+    (flying.home.pipelines / "with_maker.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from pyspark.sql import functions as fn\n@dataclass\nclass Plane:\n    tail: str\n"
+        "def maker(tail):\n    return {}[Plane(tail).tail]\n"
+        "def transform(inputs):\n    bad = fn.udf(maker, 'string')\n"
+        "    return inputs['flights'].select(fn.to_date('at').alias('day'), 'id',"
+        " bad('tail').alias('maker'), 'at')\n"
     )
-    work: dict[str, Any] = {
-        "name": "slow",
-        "program": str(tmp_path / "slow.py"),
-        "day": "day",
-        "days": None,
-        "folder": str(tmp_path / "out"),
-        "inputs": [],
-    }
-    script = (
-        "import logging, sys\nfrom pathlib import Path\n"
-        "from naviglio.transform.spark import local\n"
-        "logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
-        f"local(Path({str(tmp_path)!r}), {{}}).submit('killed', 'UTC', [{work!r}])\n"
+    query, function = carried(flying, here)
+    for report, told in (
+        (query, r"'by_maker': by_maker\.sql failed: AnalysisException: .*`makr` cannot be"),
+        (function, r"'with_maker': with_maker\.py failed: line 8: KeyError: '[abc]'\. Nothing was"),
+    ):
+        assert isinstance(report.error, DataError)
+        assert re.search(told, str(report.error)), report.error
+        assert list((flying.landing_of(report.group) / "data").iterdir()) == []
+    (flying.home.pipelines / "with_maker.py").write_text(
+        "def transform(inputs):\n    return 1 / 0\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-    ) as worker:
-        assert worker.stdout is not None
-        assert any("transform slow: begins" in line for line in worker.stdout)
-        spark = psutil.Process(worker.pid).children(recursive=True)
-        assert spark
-        worker.kill()
-    gone, alive = psutil.wait_procs(spark, timeout=30)
-    assert (len(gone), alive) == (len(spark), [])
+    _, report = carried(flying, here)
+    assert "line 2: ZeroDivisionError: division by zero" in str(report.error)
+
+
+def test_what_may_pass_is_tried_again(flying: Line) -> None:
+    """An executor that was lost, or a Spark that could not be started, is no program's mistake."""
+
+    def lost(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        del name, zone
+        return {one["name"]: {"error": "Py4JJavaError: lost", "may_pass": True} for one in work}
+
+    def away(name: str, zone: str, work: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        raise RetryableError("spark-submit ended with 1")
+
+    for submit in (lost, away):
+        (report,) = carried(flying, submit, only=1)
+        assert isinstance(report.error, RetryableError)
+        assert flying.batches("by_maker") == []
+        assert list((flying.landing_of("by_maker") / "data").iterdir()) == []
+
+
+def test_a_failure_after_the_commit_takes_no_file(flying: Line) -> None:
+    """What went wrong behind the manifest is told; the batch stands, and the next run finds it."""
+
+    def full(point: str) -> None:
+        if point == "capture: after manifest" and flying.landing_of("by_maker").exists():
+            raise StorageError("the disk is full")
+
+    flying.run()
+    site = flying.site()
+    with listening(full):
+        done = transform(site, flying.pipeline.transforms[:1], writes(ROW))
+    site.close()
+    assert "the disk is full" in str(done.errors["by_maker"])
+    (report,) = carried(flying, never, only=1)
+    assert (report.error, report.batch) == (None, None)
+    assert flying.target(f"SELECT maker, miles FROM {flying.name}.by_maker") == [("Airbus", 7)]
+
+
+PASSED = """
+SELECT to_date(at) AS day, id, at, * EXCEPT (id, at) FROM times
+"""
+
+
+@pytest.fixture
+def timed(line: Line) -> Line:
+    """A table of times, no row yet, and a transform that passes all columns on."""
+    line.source(
+        "CREATE TABLE times (id int PRIMARY KEY, at timestamptz, modified_at timestamptz NOT NULL"
+        " DEFAULT clock_timestamp())",
+    )
+    line.declare(
+        "fence_margin: 0s\ntime_zone: America/New_York\ntransforms:\n"
+        "  passed: {program: passed.sql, key: [day, id], day: day, inputs: {times: day}}",
+        times=SWEPT.replace("}, d", "}, event_time: at, d"),
+    )
+    _ = line.pipeline  # writes the file
+    (line.home.pipelines / "passed.sql").write_text(PASSED)
+    return line
+
+
+def passed(line: Line, columns: str = "id, at") -> list[tuple[Any, ...]]:
+    """Return what arrived, once it is what the source holds."""
+    query = f"SELECT (at AT TIME ZONE 'America/New_York')::date, {columns}"
+    rows = line.target(f"SELECT day, {columns} FROM {line.name}.passed ORDER BY id")
+    assert rows == line.source(f"{query} FROM times ORDER BY id")
+    return rows
+
+
+def test_days_of_another_length_and_microseconds(timed: Line, here: Submit) -> None:
+    """No rows yet; then both sides of midnight on the days of 23 and 25 hours, to the last digit.
+
+    The lake's files carry statistics, as readers need them.
+    """
+    (report,) = carried(timed, here)
+    assert report.error is None
+    assert report.batch is not None
+    assert report.batch.parts[0].files == ()
+    assert passed(timed) == []
+    times = ["03-10 04:59:59.999999", "03-10 05:00:00.000001", "03-11 03:59:59.999999",
+             "03-11 04:00:00", "11-03 03:59:59.123456", "11-03 04:00:00.654321",
+             "11-04 04:59:59.999999", "11-04 05:00:00"]  # fmt: skip
+    timed.source(*(f"INSERT INTO times VALUES ({n}, '2013-{at}Z')" for n, at in enumerate(times)))
+    (report,) = carried(timed, here)
+    assert report.error is None
+    assert len(passed(timed)) == len(times)
+    timed.source(
+        "UPDATE times SET at = at + interval '1 microsecond', modified_at = clock_timestamp()"
+        " WHERE id IN (0, 2, 6)",
+        "DELETE FROM times WHERE id = 5",
+    )
+    (report,) = carried(timed, here)
+    assert report.batch is not None
+    assert report.batch.parts[0].kind == "window"
+    assert len(passed(timed)) == len(times) - 1
+    adds = pa.table(DeltaTable(str(timed.lake_of("passed"))).get_add_actions(flatten=True))
+    assert None not in adds["num_records"].to_pylist()
+    assert None not in adds["min.day"].to_pylist()
+
+
+def test_a_column_that_an_input_gains_is_passed_on(timed: Line, here: Submit) -> None:
+    """Everything is computed anew, since any row may have it; the target gains it too."""
+    timed.source("INSERT INTO times VALUES (1, '2013-01-01 12:00Z'), (2, '2013-01-03 12:00Z')")
+    carried(timed, here)
+    timed.source("ALTER TABLE times ADD more text", "UPDATE times SET more = 'x',"
+                 " modified_at = clock_timestamp() WHERE id = 2")  # fmt: skip
+    (report,) = carried(timed, here)
+    assert report.error is None
+    assert report.batch is not None
+    assert report.batch.parts[0].why == "times: its columns changed"
+    assert passed(timed, "id, at, more")[1][3] == "x"
+
+
+def test_a_program_of_other_days_is_refused(timed: Line, here: Submit) -> None:
+    """One that takes UTC's day would lose rows where days are computed again one by one."""
+    wrong = PASSED.replace("to_date(at)", "to_date(to_utc_timestamp(at, 'America/New_York'))")
+    (timed.home.pipelines / "passed.sql").write_text(wrong)
+    timed.source("INSERT INTO times VALUES (1, '2013-01-01 12:00Z'), (2, '2013-01-02 03:00Z')")
+    carried(timed, here)
+    timed.source("UPDATE times SET modified_at = clock_timestamp() WHERE id = 1")
+    (report,) = carried(timed, here)
+    assert isinstance(report.error, DataError)
+    assert "made 1 rows of other days" in str(report.error)
+    assert len(timed.batches("passed")) == 1

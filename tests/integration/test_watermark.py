@@ -7,6 +7,7 @@ from urllib.parse import quote as escaped
 import psycopg
 import pytest
 
+from naviglio import points
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.errors import ConfigError, DataError
 from tests.integration.lines import STREAM, Line, error_of
@@ -61,6 +62,24 @@ def test_a_first_capture_beside_a_long_transaction_loses_nothing(line: Line) -> 
         late.commit()
     line.run()
     assert line.agrees()
+
+
+@pytest.mark.parametrize("at", [name for name in points.NAMES if name.startswith("capture")])
+def test_rows_that_come_at_any_moment_of_a_capture_are_not_lost(streamed: Line, at: str) -> None:
+    """Were the snapshot taken before the fence, those between would be passed for ever."""
+    came: list[str] = []
+
+    def write(point: str) -> None:
+        if point == at and not came:
+            streamed.source("INSERT INTO t VALUES (77, 'between', now())")
+            came.append(point)
+
+    streamed.source("INSERT INTO t VALUES (76, 'before', now())")
+    with points.listening(write):
+        streamed.run()
+    streamed.run()
+    assert came == [at]
+    assert streamed.agrees()
 
 
 def test_ties_at_the_watermark_arrive_once(streamed: Line) -> None:

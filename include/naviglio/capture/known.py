@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from naviglio.capture.reading import hash_schema
+from naviglio.carriers import key_schema
 from naviglio.model import KEY_HASH, ROW_HASH, TableSchema
 from naviglio.ports import Digest
-from naviglio.storage.engine import local_engine, quoted
+from naviglio.storage.engine import local_engine, quoted, streamed, view_latest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,96 +38,107 @@ class Known:
         self, connection: DuckDBPyConnection, schema: TableSchema, *, keys_only: bool
     ) -> None:
         self._connection = connection
+        self._keys = key_schema(schema)
         self._schema = hash_schema(schema, keys_only=keys_only)
         self._key = ", ".join(quoted(name) for name in schema.key)
         self._columns = ", ".join(quoted(name) for name in self._schema.names)
         self._sum = KEY_HASH if keys_only else ROW_HASH
         self._keys_only = keys_only
-        self._mask = 0
+        self._bucket = KEY_HASH
 
     def differing(self, bits: int, source: Callable[[], list[Digest]]) -> list[int]:
         """Return the buckets whose rows or checksum are not those of the source's digests.
 
         The source and the local engine sum at the same time.
         """
-        self._mask = (1 << bits) - 1
+        self._bucket = f"{KEY_HASH} & {(1 << bits) - 1}"
         with ThreadPoolExecutor(1, "naviglio-sum") as beside:
             summing = beside.submit(self._digests)
             theirs = set(source())
             mine = summing.result()
         return sorted({digest.index for digest in mine ^ theirs})
 
-    def take(self, buckets: Sequence[int], rows: Iterable[pa.RecordBatch]) -> None:
-        """Take the source's rows (key and hashes) of these buckets to compare with."""
-        self._connection.register("numbers", pa.table({"bucket": pa.array(buckets, pa.int64())}))
-        self._connection.register("read", pa.RecordBatchReader.from_batches(self._schema, rows))
+    def take(self, buckets: Sequence[int] | None, rows: Iterable[pa.RecordBatch]) -> None:
+        """Take the source's rows of these buckets (None: all) to compare with.
+
+        The rows hold the key and, unless only keys are known, the row hash.
+        """
+        numbers = pa.table({"bucket": pa.array(buckets or [], pa.int64())})
+        self._connection.register("numbers", numbers)
         self._connection.execute("CREATE TABLE differing AS SELECT bucket FROM numbers")
-        for name, origin in (("fresh", "read"), ("stale", "known")):
-            self._connection.execute(
-                f"CREATE TABLE {name} AS SELECT {self._columns} FROM {origin} "
-                f"WHERE {KEY_HASH} & {self._mask} IN (SELECT bucket FROM differing)"
-            )
-        self._connection.unregister("read")
+        here = "true" if buckets is None else f"{self._bucket} IN (SELECT bucket FROM differing)"
+        self._connection.execute(
+            f"CREATE TABLE stale AS SELECT {self._columns} FROM known WHERE {here}"
+        )
+        hashes = [] if self._keys_only else [pa.field(ROW_HASH, pa.int64())]
+        with streamed(self._connection, "read", rows, pa.schema([*self._keys, *hashes])):
+            self._connection.execute("CREATE TABLE fresh AS SELECT * FROM read")
 
     def gone(self) -> pa.Table:
         """Return the keys that the source no longer has."""
-        return self._keys(f"SELECT {self._key} FROM stale ANTI JOIN fresh USING ({self._key})")
+        return self._found(f"SELECT {self._key} FROM stale ANTI JOIN fresh USING ({self._key})")
 
     def touched(self) -> pa.Table:
         """Return the keys whose rows are new or have another hash."""
-        return self._keys(
+        return self._found(
             f"SELECT {self._key} FROM fresh ANTI JOIN stale USING ({self._key}, {ROW_HASH})"
         )
 
-    def successor(self) -> Iterator[pa.RecordBatch]:
-        """Stream what is known once the taken rows have landed.
+    def gained(self) -> int:
+        """Return how many rows more the source has (fewer: below zero) than are known."""
+        counts = "SELECT (SELECT count(*) FROM fresh) - (SELECT count(*) FROM stale)"
+        return int(self._connection.sql(counts).fetchall()[0][0])
 
-        Where only keys are known, those that the source has beyond them are left out: another way
-        lands them, and until then they are not known.
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """Stream all that is known."""
+        return self._stream(f"SELECT {self._columns} FROM known")
+
+    def remaining(self) -> Iterator[pa.RecordBatch]:
+        """Stream what is known, without the keys that are gone.
+
+        Keys that the source has beyond them are left out: another way lands them, and until then
+        they are not known.
         """
-        stale = f"SELECT * FROM stale SEMI JOIN fresh USING ({self._key})"
-        relation = self._connection.sql(
+        return self._stream(
             f"SELECT {self._columns} FROM known "
-            f"WHERE {KEY_HASH} & {self._mask} NOT IN (SELECT bucket FROM differing) "
-            f"UNION ALL {stale if self._keys_only else 'SELECT * FROM fresh'}"
+            f"WHERE {self._bucket} NOT IN (SELECT bucket FROM differing) "
+            f"UNION ALL SELECT * FROM stale SEMI JOIN fresh USING ({self._key})"
         )
-        for batch in relation.to_arrow_reader(65_536):
-            yield batch.cast(self._schema)
 
     def _digests(self) -> set[Digest]:
         found = self._connection.sql(
-            f"SELECT {KEY_HASH} & {self._mask} AS bucket, count(*), bit_xor({self._sum}) "
+            f"SELECT {self._bucket} AS bucket, count(*), bit_xor({self._sum}) "
             "FROM known GROUP BY bucket"
         )
         return {Digest(*row) for row in found.fetchall()}
 
-    def _keys(self, query: str) -> pa.Table:
-        schema = pa.schema([f for f in self._schema if f.name not in (KEY_HASH, ROW_HASH)])
-        return self._connection.sql(query).to_arrow_table().cast(schema)
+    def _found(self, query: str) -> pa.Table:
+        return self._connection.sql(query).to_arrow_table().cast(self._keys)
+
+    def _stream(self, query: str) -> Iterator[pa.RecordBatch]:
+        for batch in self._connection.sql(query).to_arrow_reader(65_536):
+            yield batch.cast(self._schema)
 
 
 @contextmanager
-def known_from(files: Sequence[str], schema: TableSchema, *, keys_only: bool) -> Iterator[Known]:
-    """Open what these Parquet files hold; a key that stands in several counts once."""
+def known_keys(files: Sequence[str], schema: TableSchema) -> Iterator[Known]:
+    """Open the keys that these Parquet files hold; one that stands in several counts once."""
     with local_engine() as engine:
-        _view(engine, files, hash_schema(schema, keys_only=keys_only), keys_only=keys_only)
-        yield Known(engine, schema, keys_only=keys_only)
+        columns = ", ".join(quoted(name) for name in hash_schema(schema, keys_only=True).names)
+        if files:
+            engine.read_parquet(list(files), union_by_name=True).create_view("landed")
+        else:
+            engine.register("landed", hash_schema(schema, keys_only=True).empty_table())
+        engine.execute(
+            f"CREATE VIEW known AS SELECT DISTINCT {columns} FROM landed "
+            f"WHERE {KEY_HASH} IS NOT NULL"  # files of deletes hold none
+        )
+        yield Known(engine, schema, keys_only=True)
 
 
-def _view(
-    connection: DuckDBPyConnection,
-    files: Sequence[str],
-    schema: pa.Schema,
-    *,
-    keys_only: bool,
-) -> None:
-    columns = ", ".join(quoted(name) for name in schema.names)
-    if not files:
-        connection.register("known", schema.empty_table())
-        return
-    connection.read_parquet(list(files), union_by_name=True).create_view("landed")
-    distinct = "DISTINCT" if keys_only else ""
-    connection.execute(
-        f"CREATE VIEW known AS SELECT {distinct} {columns} FROM landed "
-        f"WHERE {KEY_HASH} IS NOT NULL"  # files of deletes hold none
-    )
+@contextmanager
+def known_rows(files: Sequence[str], later: Sequence[str], schema: TableSchema) -> Iterator[Known]:
+    """Open the keys and hashes of these Parquet files, as the changes in `later` left them."""
+    with local_engine() as engine:
+        view_latest(engine, "known", files, later, hash_schema(schema, keys_only=False), schema.key)
+        yield Known(engine, schema, keys_only=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from naviglio.capture.known import Known, bits_for, known_from
+from naviglio.capture.known import Known, bits_for, known_keys
 from naviglio.capture.reading import Captured, Reading, hash_schema, rows_of, with_op
 from naviglio.carriers import arrow_schema
 from naviglio.model import DELETE, HashState, Part
@@ -17,7 +17,9 @@ _MOST_BATCHES = 16  # landed since the last key list; beyond it the list is writ
 
 
 def due(reading: Reading, state: HashState) -> bool:
-    """Whether the table's deletes are to be looked for now."""
+    """Whether the table's deletes are to be looked for, and now."""
+    if reading.spec.deletes.way != "sweep":
+        return False
     return (reading.at_utc - state.read_at_utc).total_seconds() >= reading.spec.deletes.every_s
 
 
@@ -25,7 +27,7 @@ def sweep(reading: Reading, streamed: Captured, state: HashState) -> Captured:
     """Add to a stream's capture the keys of `state`, and landed since, that are gone."""
     since = reading.landed_since(state.batch)
     files = [reading.locate(file.path) for file in state.files] + since
-    with known_from(files, reading.schema, keys_only=True) as known:
+    with known_keys(files, reading.schema) as known:
         gone = _gone(reading, known, state.rows)
         if not gone.num_rows and not _worn(reading, state, streamed, len(since)):
             return streamed
@@ -33,7 +35,7 @@ def sweep(reading: Reading, streamed: Captured, state: HashState) -> Captured:
         keys = reading.sink.write(
             f"{reading.spec.name}-keys",
             hash_schema(reading.schema, keys_only=True),
-            known.successor(),
+            known.remaining(),
         )
     # This batch's own rows come on top of the new list, so it is dated one batch back.
     position = replace(
@@ -56,7 +58,7 @@ def _gone(reading: Reading, known: Known, rows: int) -> pa.Table:
     buckets = known.differing(bits, lambda: reading.snapshot.digest(scan, Buckets(bits=bits)))
     where = Buckets(bits=bits, numbers=buckets)
     found: Iterable[pa.RecordBatch] = (
-        reading.snapshot.read(replace(scan, where=where)) if buckets else ()
+        reading.snapshot.read(replace(scan, where=where, hashes="none")) if buckets else ()
     )
     known.take(buckets, found)
     return known.gone()

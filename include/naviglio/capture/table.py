@@ -82,7 +82,10 @@ def _changes(reading: Reading, last: TablePosition) -> Captured:
     if last.stream is None:
         captured = diff(reading, last, last.hashes) if last.hashes else Captured(position=last)
         return replace(captured, compared=True)
-    captured = stream(reading, last, last.stream)
+    since = last.stream
+    if reading.hashes == "none":
+        last = replace(last, hashes=None)  # a list that isn't kept up would miss keys later
+    captured = stream(reading, last, since)
     if last.hashes and due(reading, last.hashes):
         return replace(sweep(reading, captured, last.hashes), compared=True)
     return captured

@@ -62,6 +62,15 @@ def site_of(pipeline: Pipeline, tell: Tell | None = None) -> Iterator[Site]:
         yield site
 
 
+def spark_url() -> str:
+    """Return where Spark runs: the connection `spark_default`, NAVIGLIO_SPARK_MASTER, or here."""
+    from naviglio.connections.connections import Connections
+    from naviglio.transform.cluster import HERE, SPARK
+
+    known = Connections(os.environ, home().connections).find(SPARK)
+    return known or os.environ.get("NAVIGLIO_SPARK_MASTER") or HERE
+
+
 def table_of(pipeline: Pipeline, name: str) -> tuple[Group, TableSpec]:
     """Return a table and its group."""
     for group in pipeline.landings:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from naviglio.flows.reconcile import Verdict
     from naviglio.flows.replicate import Report
     from naviglio.flows.site import Site
+    from naviglio.flows.transform import Submit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,10 @@ def run(
     groups, transforms = places.parted(declared, tables)
     if "" not in wishes:
         groups = _taking_part(declared, groups, tables)
+    submit = _submitter(transforms)
     with watching() as watch, places.site_of(declared, watch.tell) as site:
         ran = carry(site, groups, wishes, watch)
-        _carry_transforms(site, transforms, ran, watch)
+        _carry_transforms(site, transforms, submit, ran, watch)
     return _ran(ran, places.beside(groups, tables))
 
 
@@ -101,9 +103,9 @@ def transform(
     declared = places.pipeline_named(pipeline)
     if not declared.transforms:
         raise ConfigError(f"pipeline {declared.name!r} declares no `transforms`.")
-    ran = Ran(pipeline=declared.name, tables=[], errors={})
+    ran, submit = Ran(pipeline=declared.name, tables=[], errors={}), _submitter(declared.transforms)
     with watching() as watch, places.site_of(declared, watch.tell) as site:
-        _carry_transforms(site, declared.transforms, ran, watch, whole=whole)
+        _carry_transforms(site, declared.transforms, submit, ran, watch, whole=whole)
     return _ran(ran, [])
 
 
@@ -221,22 +223,27 @@ def carry(site: Site, groups: Iterable[Group], wishes: Mapping[str, Wish], watch
     return ran
 
 
+def _submitter(transforms: Sequence[Transform]) -> Submit:
+    """Return who starts Spark; ConfigError, before anything is done, for a wrong connection."""
+    from naviglio.transform.cluster import HERE, SPARK, read
+    from naviglio.transform.spark import spark_at
+
+    url = places.spark_url() if transforms else HERE
+    cluster, home = read(SPARK, url), places.home().root
+    return lambda *asked: spark_at(cluster, home, os.environ).submit(*asked)
+
+
 def _carry_transforms(
-    site: Site, transforms: Sequence[Transform], ran: Ran, watch: Watch, *, whole: bool = False
-) -> None:
+    site: Site, transforms: Sequence[Transform], submit: Submit, ran: Ran, watch: Watch,
+    *, whole: bool = False,
+) -> None:  # fmt: skip
     """Carry the transforms and keep what happened in `ran`."""
     if not transforms:
         return
     from naviglio.flows.transform import carry_transforms
-    from naviglio.transform.spark import local
 
     watch.step("transform")
-    reports = carry_transforms(
-        site,
-        transforms,
-        lambda *asked: local(site.home.root, os.environ).submit(*asked),
-        whole=whole,
-    )
+    reports = carry_transforms(site, transforms, submit, whole=whole)
     for one, report in zip(transforms, reports, strict=True):
         ran.tables.extend(_rows(one.group, report, ""))
         if report.error is not None:

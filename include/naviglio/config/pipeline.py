@@ -202,6 +202,7 @@ def _built(form: PipelineForm, tables: Mapping[str, TableForm]) -> Pipeline:
             watch=_watch(form),
             most_at_once=form.max_active_runs,
             lanes=form.lanes,
+            pools=tuple((step, pool) for step, pool in form.pools if pool),
             owner=form.owner,
             tags=form.tags,
         ),

@@ -307,6 +307,15 @@ class WatchForm(Form):
         return self
 
 
+class PoolsForm(Form):
+    """Airflow's pools that bound how many tasks of a step are at work, over all pipelines."""
+
+    capture: Identifier | None = None
+    apply: Identifier | None = None
+    transform: Identifier | None = None
+    load: Identifier | None = None
+
+
 class ScheduleForm(Form):
     """When a run starts by itself."""
 
@@ -342,6 +351,7 @@ class PipelineForm(Form):
     schedule: ScheduleForm | None = None
     max_active_runs: Annotated[int, Field(ge=1)] = 1
     lanes: Annotated[int, Field(ge=1)] = 4
+    pools: PoolsForm = PoolsForm()
     owner: Identifier = "naviglio"
     tags: Annotated[tuple[Identifier, ...], AfterValidator(_different)] = ()
     tables: Annotated[dict[Name, Any], Field(min_length=1)]

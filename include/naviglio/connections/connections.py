@@ -42,13 +42,15 @@ class Connections:
 
     def url(self, conn_id: str) -> str:
         """Return the URL of a connection; ConfigError names the known ids when there is none."""
+        url = self.find(conn_id)
+        if url is None:
+            raise ConfigError(self._unknown(conn_id, self.stored()))
+        return url
+
+    def find(self, conn_id: str) -> str | None:
+        """Return the URL of a connection that may be absent."""
         url = self._environ.get(variable_of(conn_id), "").strip()
-        if url:
-            return url
-        stored = self.stored()
-        if conn_id not in stored:
-            raise ConfigError(self._unknown(conn_id, stored))
-        return stored[conn_id]
+        return url or self.stored().get(conn_id)
 
     def write(self, ids: Mapping[str, str]) -> None:
         """Add or replace connections of the file, all or none; its other lines stay."""

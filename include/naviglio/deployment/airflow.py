@@ -65,6 +65,8 @@ def start(place: Place, tell: Tell) -> AirflowReport:
     embedded.start(place.home)
     with _alone(place):
         urls = embedded.urls(place.home)
+        for name in NAMES:
+            Process(place.folder, name).bound_log()
         told = {name: _told(place, urls["airflow_db"], name) for name in NAMES}
         environ = inherited(os.environ)
         missing = _missing(place, told, tell)

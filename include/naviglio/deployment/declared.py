@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from naviglio.errors import ConfigError, TargetError
+from naviglio.transform.cluster import HERE, SPARK, read
 
 POOLS = {"naviglio_source": 2, "naviglio_target": 2, "naviglio_spark": 1}
 _TYPES = {"postgresql": "postgres"}  # of Airflow, where the scheme is called otherwise
@@ -33,7 +34,7 @@ def declare(mark: Path, urls: Mapping[str, str], environ: Mapping[str, str], tel
     What was changed in Airflow stays until its connection's URL changes. `mark` remembers digests:
     remove it when the metadata are new.
     """
-    forms = connections(urls, environ.get("NAVIGLIO_SPARK_MASTER") or "local[*]", tell)
+    forms = connections(urls, environ.get("NAVIGLIO_SPARK_MASTER") or HERE, tell)
     digests = {conn_id: _digest(form) for conn_id, form in forms.items()}
     told: dict[str, str] = json.loads(mark.read_text()) if mark.exists() else {}
     new = {
@@ -49,9 +50,14 @@ def declare(mark: Path, urls: Mapping[str, str], environ: Mapping[str, str], tel
 
 
 def connections(urls: Mapping[str, str], master: str, tell: Tell) -> dict[str, Form]:
-    """Return Airflow's form of connections by id, and that of Spark; an unclear URL is left out."""
-    made: dict[str, Form] = {"spark_default": _spark(master)}
+    """Return Airflow's form of connections by id, and that of Spark; an unclear URL is left out.
+
+    Spark's is the connection `spark_default` where there is one, else `master` alone.
+    """
+    made: dict[str, Form] = {SPARK: _spark(urls.get(SPARK, master))}
     for conn_id, url in urls.items():
+        if conn_id == SPARK:
+            continue
         try:
             made[conn_id] = _form(url)
         except ValueError:
@@ -102,8 +108,11 @@ def _form(url: str) -> Form:
     return form | ({"port": int(port)} if port else {}) | ({"extra": extra} if extra else {})
 
 
-def _spark(master: str) -> Form:
-    return {"conn_type": "spark", "host": master, "extra": {"deploy-mode": "client"}}
+def _spark(url: str) -> Form:
+    read(SPARK, url)  # ConfigError for what isn't known
+    master, _, query = url.partition("?")
+    extra = {"deploy-mode": "client", **dict(parse_qsl(query))}
+    return {"conn_type": "spark", "host": master.rstrip("/"), "extra": extra}
 
 
 def _import(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import psutil
 
 _PATIENCE_S = 20.0
 _ORPHANS_PATIENCE_S = 3.0  # nobody is left to tell them what to finish
+_LOG_BYTES = 50 * 2**20
 _MARK = "NAVIGLIO_PROCESS"  # in the environment of a process and of all that come from it
 
 
@@ -83,6 +85,16 @@ class Process:
             psutil.wait_procs(left, timeout=_PATIENCE_S)
         self._note.unlink(missing_ok=True)
         return bool(family)
+
+    def bound_log(self, most_bytes: int = _LOG_BYTES) -> None:
+        """Move what a log too large holds to `NAME.log.1`, whoever writes to it meanwhile.
+
+        Lines that are written in between may be lost; the process appends to the emptied file.
+        """
+        with suppress(FileNotFoundError):
+            if self.log.stat().st_size > most_bytes:
+                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+                os.truncate(self.log, 0)
 
     def log_end(self) -> str:
         """Return the last lines of its log."""

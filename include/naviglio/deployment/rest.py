@@ -15,6 +15,7 @@ from naviglio.errors import RetryableError, TargetError
 
 _PAUSE_S = 0.5
 _CALL_S = 30.0
+_PAGE = 100
 _FINAL = ("success", "failed")
 
 
@@ -81,23 +82,34 @@ class Airflow:
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}"
         self.call("PATCH", path, {"new_state": "failed"})
 
+    def every(self, path: str, what: str) -> list[dict[str, Any]]:
+        """Return all of a listing, page by page: Airflow gives no more than 100 at once."""
+        found: list[dict[str, Any]] = []
+        mark = "&" if "?" in path else "?"
+        while True:
+            page = self.call("GET", f"{path}{mark}limit={_PAGE}&offset={len(found)}")[what]
+            found += page
+            if len(page) < _PAGE:
+                return found
+
     def keys(self, dag: str) -> set[str]:
-        """Return the partition keys of the newest successful runs of a DAG."""
-        path = f"dags/{dag}/dagRuns?limit=100&order_by=-run_after&state=success"
-        return {run["partition_key"] for run in self.call("GET", path)["dag_runs"]}
+        """Return the partition keys of the successful runs of a DAG."""
+        return {run["partition_key"] for run in self._runs(dag, "&state=success")}
 
     def runs(self, dag: str) -> set[str]:
-        """Return the ids of the newest runs of a DAG, at most 100."""
-        path = f"dags/{dag}/dagRuns?limit=100&order_by=-run_after"
-        return {run["dag_run_id"] for run in self.call("GET", path)["dag_runs"]}
+        """Return the ids of the runs of a DAG."""
+        return {run["dag_run_id"] for run in self._runs(dag)}
+
+    def _runs(self, dag: str, which: str = "") -> list[dict[str, Any]]:
+        return self.every(f"dags/{dag}/dagRuns?order_by=-run_after{which}", "dag_runs")
 
     def dags(self) -> set[str]:
         """Return the ids of the DAGs that are parsed."""
-        return {one["dag_id"] for one in self.call("GET", "dags?limit=1000")["dags"]}
+        return {one["dag_id"] for one in self.every("dags", "dags")}
 
-    def trigger(self, dag: str, partition_key: str | None = None) -> str:
-        """Start a run by hand; return its id."""
-        body = {"logical_date": None, "partition_key": partition_key}
+    def trigger(self, dag: str, partition_key: str | None = None, **form: Any) -> str:
+        """Start a run by hand, with what its form says; return its id."""
+        body = {"logical_date": None, "partition_key": partition_key, "conf": form}
         return str(self.call("POST", f"dags/{dag}/dagRuns", body)["dag_run_id"])
 
     def backfill(self, dag: str, first: str, last: str, *, at_once: int = 2) -> int:
@@ -108,21 +120,24 @@ class Airflow:
         }  # fmt: skip
         return int(self.call("POST", "backfills", body)["id"])
 
+    def newest_backfill(self, dag: str) -> int:
+        """Return the id of the backfill of a DAG that was started last."""
+        return max(int(one["id"]) for one in self.every(f"backfills?dag_id={dag}", "backfills"))
+
     def runs_of(self, backfill: int, dag: str) -> list[str]:
         """Wait until a backfill is complete; return the ids of the DAG's backfill runs."""
         self.until(
             lambda: self.call("GET", f"backfills/{backfill}")["completed_at"] is not None,
             f"backfill {backfill} goes on",
         )
-        found = self.call("GET", f"dags/{dag}/dagRuns?limit=1000&run_type=backfill")["dag_runs"]
-        return [run["dag_run_id"] for run in found]
+        return [run["dag_run_id"] for run in self._runs(dag, "&run_type=backfill")]
 
     def ended(self, dag: str, run: str) -> Run:
         """Wait until a run has ended; return what it did."""
         path = f"dags/{dag}/dagRuns/{run}"
         self.until(lambda: self.call("GET", path)["state"] in _FINAL, f"run {run} goes on")
         state = self.call("GET", path)["state"]
-        tasks = self.call("GET", f"{path}/taskInstances?limit=1000")["task_instances"]
+        tasks = self.every(f"{path}/taskInstances", "task_instances")
         counts: dict[str, int] = {}
         for task in tasks:
             for name, value in self._counts(path, task).items():

@@ -15,7 +15,7 @@ from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows, reading_of
 from naviglio.flows.site import Site
 from naviglio.flows.status import point_text, ranges_of
-from naviglio.flows.transform import work_of
+from naviglio.flows.touched import work_of
 from naviglio.landing.landing import Head
 from naviglio.model import Fence, Group, LedgerRow, Question, TableSpec, Transform, Window
 from naviglio.ports import Condition, Since, Snapshot, Within

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 from naviglio.errors import StorageError
 from naviglio.flows.identity import check_identity
@@ -18,8 +19,9 @@ def rebuild(site: Site, group: Group, table: TableSpec) -> Report:
     nothing has landed.
     """
     report, landing = Report(group=group.name), site.landing(group)
+    alone = replace(group, tables=(table,))
     with report.timed("check"), suppress(StorageError):  # a damaged lake table is what it mends
-        check_identity(site, group)
+        check_identity(site, alone)
     with report.timed("apply"):
         done = site.lake(table).rebuild(
             ((manifest, _part(manifest.parts, table.name)) for manifest in landing.after(0)),
@@ -27,7 +29,8 @@ def rebuild(site: Site, group: Group, table: TableSpec) -> Report:
         )
         report.applied = {table.name: [done]}
     with report.timed("load"):
-        report.loaded = catch_up_target(site, group)
+        check_identity(site, alone)  # again: the table may have been unreadable before
+        report.loaded = catch_up_target(site, alone)
     return report
 
 

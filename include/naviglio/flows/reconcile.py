@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from naviglio.capture.columns import goes_by_time
-from naviglio.capture.reading import Reading, need_one_moment
+from naviglio.capture.reading import Reading, hash_schema, need_one_moment
 from naviglio.capture.stream import living, readable
 from naviglio.capture.windows import changed_windows
 from naviglio.errors import ConfigError, RetryableError
@@ -141,22 +141,22 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
     if spec.way == "diff" and last.hashes is not None:
         return _judge_by_hash(reading, last.hashes, sides)
     if spec.way == "stream" and last.stream is not None:
-        newer = f"coalesce({_newer(reading, last.stream)}, true)"
+        moved = f"coalesce({newer(reading.schema, spec, last.stream)}, true)"
         if last.hashes is None:
-            return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {newer}")
+            return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {moved}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
         files = [reading.locate(file.path) for file in last.hashes.files]
         files += reading.landed_since(last.hashes.batch)
-        verdict = f"CASE WHEN class = 'extra' THEN {sides.landed(files)} ELSE {newer} END"
+        verdict = f"CASE WHEN class = 'extra' THEN {sides.landed(files)} ELSE {moved} END"
         return Judge(column=spec.modified, in_flight=verdict)
     settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
 
 
-def _newer(reading: Reading, point: int) -> str:
-    """Return the condition that the source's row is not below the stream's point."""
-    column = reading.schema.column(reading.spec.modified)
-    if goes_by_time(reading.schema, reading.spec):
+def newer(schema: TableSchema, spec: TableSpec, point: int) -> str:
+    """Return the condition, to the local engine, that the source's row is not below a point."""
+    column = schema.column(spec.modified)
+    if goes_by_time(schema, spec):
         seen = "try_cast(expected AS TIMESTAMPTZ)" if column.carrier == "string" else "expected"
         moment = datetime.fromtimestamp(point // 1000 / 1_000_000, UTC)
         return f"{seen} >= '{moment.isoformat()}'"
@@ -167,9 +167,9 @@ def _newer(reading: Reading, point: int) -> str:
 
 def _judge_by_hash(reading: Reading, state: HashState, sides: Comparison) -> Judge:
     """A row is in flight when its hash is not the one that the last capture landed."""
-    files = [reading.locate(file.path) for file in state.files]
-    key, row = sides.landed(files), sides.landed(files, alike=True)
-    verdict = f"CASE WHEN class = 'extra' THEN {key} ELSE NOT {row} END"
+    files, later = ([reading.locate(f.path) for f in kept] for kept in (state.files, state.later))
+    known, alike = sides.hashed(files, later, hash_schema(reading.schema, keys_only=False))
+    verdict = f"CASE WHEN class = 'extra' THEN {known} ELSE NOT {alike} END"
     return Judge(column=ROW_HASH, in_flight=verdict)
 
 

@@ -18,7 +18,7 @@ from naviglio.errors import NaviglioError
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows
 from naviglio.flows.site import Site
-from naviglio.flows.transform import unseen
+from naviglio.flows.touched import unseen
 from naviglio.landing.attempt import Attempt
 from naviglio.landing.landing import Head, Landing
 from naviglio.model import (

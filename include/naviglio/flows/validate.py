@@ -10,7 +10,7 @@ from naviglio.capture.reading import need_one_moment, refuse_torn
 from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
 from naviglio.flows.capture import fence_of
 from naviglio.flows.site import Site
-from naviglio.flows.transform import read_program
+from naviglio.flows.touched import read_program
 from naviglio.load.plan import refuse_invisible
 from naviglio.model import Group, LedgerRow, Pipeline, TableSchema, TableSpec, Transform
 from naviglio.ports import Ranging, Scan

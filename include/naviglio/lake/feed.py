@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -180,6 +181,11 @@ def _files_may_go(table: DeltaTable) -> Iterator[None]:
             raise RetryableError(
                 f"version {table.version()} of lake table {table.table_uri} can't be read to its "
                 "end: a vacuum took its files meanwhile. Run again."
+            ) from error
+        if isinstance(error, DeltaError | OSError | pa.ArrowException | duckdb.Error):
+            raise StorageError(
+                f"lake table {table.table_uri} can't be read to its end ({type(error).__name__}). "
+                "Check the disk below, restore the folder, or run `naviglio rebuild` for the table."
             ) from error
         raise
 

@@ -120,15 +120,20 @@ class Landing:
     def attempt(self, head: Head) -> Iterator[Attempt]:
         """Try the number after `head`; the attempt's files are removed when this ends badly.
 
-        The caller ends it by `commit`, or by `Attempt.abandon` when there is nothing to land.
+        The caller ends it by `commit`, by `give_up`, or by `Attempt.abandon` when there is nothing
+        to land.
         """
         attempt = Attempt(store=self.store, number=head.number + 1)
         try:
             yield attempt
         except BaseException:
-            if self._winner(attempt.number) != attempt.id:  # else it ended badly after its commit
-                attempt.abandon()
+            self.give_up(attempt)
             raise
+
+    def give_up(self, attempt: Attempt) -> None:
+        """Remove the files of an attempt that ended badly, unless that was after its commit."""
+        if self._winner(attempt.number) != attempt.id:
+            attempt.abandon()
 
     def commit(self, attempt: Attempt, manifest: Manifest) -> None:
         """Make the batch visible, if its number is still free; LostRaceError when it is not.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from naviglio.carriers import arrow_schema
 from naviglio.model import ROW_HASH, TableSchema
-from naviglio.storage.engine import local_engine, quoted
+from naviglio.storage.engine import local_engine, quoted, streamed, view_latest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -52,16 +53,14 @@ class Comparison:
 
     def load(self, side: str, batches: Iterable[pa.RecordBatch], judge: Judge) -> None:
         """Load a side (`expected` or `actual`): its keys, a hash of each row, the judge's value."""
-        schema = arrow_schema(self._schema)
-        reader = _reader(batches, schema, judge.column)
-        self._engine.register("incoming", reader)
-        value = quoted(judge.column) if judge.column in reader.schema.names else "NULL"
-        content = ", ".join(_exact(field) for field in schema)
-        self._engine.execute(
-            f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
-            f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
-        )
-        self._engine.unregister("incoming")
+        schema, fitted = _fitted(batches, arrow_schema(self._schema), judge.column)
+        value = quoted(judge.column) if judge.column in schema.names else "NULL"
+        content = ", ".join(_exact(field) for field in arrow_schema(self._schema))
+        with streamed(self._engine, "incoming", fitted, schema):
+            self._engine.execute(
+                f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
+                f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
+            )
         [(self.rows,)] = self._engine.execute(f"SELECT count(*) FROM {side}").fetchall()
 
     def differ(self, judge: Judge) -> None:
@@ -92,15 +91,24 @@ class Comparison:
         texts = tuple(", ".join(str(value) for value in key) for key in named)
         return Found(count=count, keys=texts)
 
-    def landed(self, files: list[str], *, alike: bool = False) -> str:
-        """Return the condition that a difference's key stands in these landed files.
-
-        `alike`: with the row hash that is expected of it.
-        """
+    def landed(self, files: list[str]) -> str:
+        """Return the condition that a difference's key stands in these landed files."""
         if not files:
             return "false"
-        self._engine.read_parquet(files, union_by_name=True).create_view("landed", replace=True)
-        found, same = self._named_keys(), [f"l.{k} = differences.{k}" for k in self._key]
+        self._engine.read_parquet(files, union_by_name=True).create_view("landed")
+        return self._stands()
+
+    def hashed(self, files: list[str], later: list[str], schema: pa.Schema) -> tuple[str, str]:
+        """Return the conditions that a difference's key is known, and known by the expected hash.
+
+        By hash files of `schema`, and the changes since.
+        """
+        view_latest(self._engine, "landed", files, later, schema, self._schema.key)
+        return self._stands(), self._stands(alike=True)
+
+    def _stands(self, *, alike: bool = False) -> str:
+        found = self._named_keys()
+        same = [f"l.{key} = differences.{key}" for key in self._key]
         if alike:
             found, same = f"{found}, {ROW_HASH}", [*same, f"l.{ROW_HASH} = differences.expected"]
         return f"EXISTS (SELECT 1 FROM (SELECT {found} FROM landed) l WHERE {' AND '.join(same)})"
@@ -117,22 +125,17 @@ def comparison(schema: TableSchema) -> Iterator[Comparison]:
         yield Comparison(engine, schema)
 
 
-def _reader(
+def _fitted(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, extra: str
-) -> pa.RecordBatchReader:
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return batches in the columns of `schema` and `extra`, which some sides have, and these."""
     stream = iter(batches)
     first = next(stream, None)
     wanted = schema
     if first is not None and extra in first.schema.names and extra not in schema.names:
         wanted = schema.append(first.schema.field(extra))
-
-    def fitted() -> Iterator[pa.RecordBatch]:
-        if first is not None:
-            yield first.select(wanted.names).cast(wanted)
-        for batch in stream:
-            yield batch.select(wanted.names).cast(wanted)
-
-    return pa.RecordBatchReader.from_batches(wanted, fitted())
+    whole = chain([first] if first is not None else [], stream)
+    return wanted, (batch.select(wanted.names).cast(wanted) for batch in whole)
 
 
 def _exact(field: pa.Field) -> str:

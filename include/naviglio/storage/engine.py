@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from naviglio.errors import StorageError
+from naviglio.model import KEY_HASH, OP
 
 MEMORY = "200MB"
 
@@ -38,6 +39,34 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
                 ) from error
 
 
+@contextmanager
+def streamed(
+    engine: duckdb.DuckDBPyConnection, name: str, batches: Iterable[pa.RecordBatch], of: pa.Schema
+) -> Iterator[None]:
+    """Name the rows of a stream, for one reading of them.
+
+    An error of the stream is raised as it was: the engine would wrap it, and tell its traceback.
+    """
+    failed: list[BaseException] = []
+
+    def told() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    engine.register(name, pa.RecordBatchReader.from_batches(of, told()))
+    try:
+        yield
+    except duckdb.Error:
+        if failed:
+            raise failed[0] from None
+        raise
+    finally:
+        engine.unregister(name)
+
+
 def view_files(
     engine: duckdb.DuckDBPyConnection, name: str, files: Iterable[str], schema: pa.Schema
 ) -> None:
@@ -49,6 +78,42 @@ def view_files(
         read.create_view(f"{name}_files")
         rows += f" UNION ALL BY NAME FROM {name}_files"
     engine.sql(f"FROM {rows}").select(*map(quoted, schema.names)).create_view(name)
+
+
+def view_latest(
+    engine: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[str],
+    later: Sequence[str],
+    schema: pa.Schema,
+    key: Sequence[str],
+) -> None:
+    """Name the rows of hash files, in the columns of `schema`, as the changes in `later` left them.
+
+    Of each key the last of `later` counts, and is gone where that is a delete, which has no hash.
+    """
+    shown, keys = ", ".join(map(quoted, schema.names)), ", ".join(map(quoted, key))
+    if files:
+        engine.read_parquet(list(files)).create_view(f"{name}_before")
+    else:
+        engine.register(f"{name}_none", schema.empty_table())
+        engine.execute(f"CREATE TABLE {name}_before AS FROM {name}_none")
+    if not later:
+        engine.execute(f"CREATE VIEW {name} AS SELECT {shown} FROM {name}_before")
+        return
+    changes = []
+    for number, file in enumerate(later):
+        engine.read_parquet(file).create_view(f"{name}_{number}")
+        changes.append(f"SELECT {number} AS {OP}, {shown} FROM {name}_{number}")
+    engine.execute(
+        f"CREATE TABLE {name}_later AS SELECT {shown} FROM ({' UNION ALL '.join(changes)}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {OP} DESC) = 1"
+    )
+    engine.execute(
+        f"CREATE VIEW {name} AS SELECT {shown} FROM {name}_before "
+        f"ANTI JOIN {name}_later USING ({keys}) "
+        f"UNION ALL SELECT {shown} FROM {name}_later WHERE {KEY_HASH} IS NOT NULL"
+    )
 
 
 def quoted(name: str) -> str:

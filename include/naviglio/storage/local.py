@@ -41,7 +41,7 @@ class LocalStore:
                 with temporary.open("xb") as file:
                     file.write(data)
                     _sync(file)
-                os.link(temporary, final)
+                _link(temporary, final)
             except FileExistsError:
                 return False
             finally:
@@ -115,6 +115,16 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "Mend that storage and run again.")
         raise StorageError(f"{path}: {error.strerror}. {advice}") from error
+
+
+def _link(temporary: Path, final: Path) -> None:
+    """Give the file its name; FAT and its like say EPERM where they know no links."""
+    try:
+        os.link(temporary, final)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:
+            raise
+        raise OSError(errno.EOPNOTSUPP, "no hard links here", str(final)) from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -42,17 +43,18 @@ def logical(name: str, arrow: pa.Schema, key: Sequence[str]) -> TableSchema:
 def files_in(root: str, folder: str) -> tuple[tuple[DataFile, ...], pa.Schema | None]:
     """Make durable and describe the Parquet files of a folder, those without rows left out.
 
-    Everything else in it, such as Spark's checksum files, is removed. Returns the schema of the
-    files as well, None where there are none.
+    Everything else in it, such as Spark's checksum files and what a lost executor was writing, is
+    removed. Returns the schema of the files as well, None where there are none. StorageError for a
+    file that is no whole Parquet file.
     """
     place, files = Path(root, folder), []
     schema: pa.Schema | None = None
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         if path.name.startswith((".", "_")) or path.suffix != ".parquet":
-            path.unlink()
+            _remove(path)
             continue
-        schema = schema or pq.read_schema(path).remove_metadata()
-        rows = pq.read_metadata(path).num_rows
+        found, rows = _footer(path)
+        schema = schema or found
         if rows == 0:
             path.unlink()
             continue
@@ -121,6 +123,24 @@ def _column(name: str, field: pa.Field) -> Column:
         )
     kind, spelled = _SPELLED[carrier]
     return Column(name=field.name, kind=kind, carrier=carrier, source_type=spelled)
+
+
+def _footer(path: Path) -> tuple[pa.Schema, int]:
+    try:
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(
+            f"{path}, which Spark wrote, can't be read as Parquet ({type(error).__name__}). Check "
+            "the disk below, then run again."
+        ) from error
+    return footer.schema.to_arrow_schema().remove_metadata(), footer.num_rows
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

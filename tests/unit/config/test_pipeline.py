@@ -416,11 +416,14 @@ def test_runs_are_as_the_file_says(tmp_path: Path) -> None:
     assert load_pipeline(path).runs == Runs()
     path.write_text(
         DIFF + "schedule: {cron: '0 6 * * *'}\nmax_active_runs: 3\nlanes: 2\nowner: ann\n"
-        "tags: [a, b]\n"
+        "tags: [a, b]\npools: {load: dwh, transform: spark}\n"
     )
-    assert load_pipeline(path).runs == Runs(
-        cron="0 6 * * *", most_at_once=3, lanes=2, owner="ann", tags=("a", "b")
-    )
+    runs = load_pipeline(path).runs
+    assert runs == Runs(
+        cron="0 6 * * *", most_at_once=3, lanes=2, owner="ann", tags=("a", "b"),
+        pools=(("transform", "spark"), ("load", "dwh")),
+    )  # fmt: skip
+    assert (runs.pool("load"), runs.pool("capture")) == ("dwh", None)
     path.write_text(
         DIFF + "schedule: {assets: [lake/a/b, w/m.t], watch: {table: m.closed, column: day}}\n"
     )
@@ -438,6 +441,7 @@ def test_runs_are_as_the_file_says(tmp_path: Path) -> None:
         ("schedule: {cron: daily}", r":4: schedule\.cron: 'daily' is no cron expression"),
         ("schedule: {cron: '0 6 * * * *'}", "every day at six"),
         ("schedule: {every: 1d}", r"schedule\.every: unknown key; known: cron"),
+        ("pools: {laod: dwh}", r"pools\.laod: unknown key"),
         ("schedule: {}", r"schedule: says nothing. Write `cron`, `assets` or `watch`"),
         ("schedule: {cron: '0 6 * * *', assets: [w/m.t]}", "takes one of `cron` and `assets`"),
         ("schedule: {assets: [orders]}", r"'orders' names no table .*CONNECTION/SCHEMA\.TABLE"),

@@ -37,6 +37,14 @@ def test_the_environment_comes_first(tmp_path: Path) -> None:
     assert connections.url("shop-db") == URL
 
 
+def test_a_connection_may_be_absent(tmp_path: Path) -> None:
+    """Who can do without it asks so; a file that can't be read is an error nonetheless."""
+    connections = Connections({}, _file(tmp_path, f"shop: {URL}\n"))
+    assert (connections.find("shop"), connections.find("spark_default")) == (URL, None)
+    with pytest.raises(ConfigError):
+        Connections({}, _file(tmp_path, "- broken")).find("spark_default")
+
+
 @pytest.mark.parametrize("text", [f"shop: {URL}\n", f'{{"shop": "{URL}"}}'], ids=["yaml", "json"])
 def test_the_file_is_asked_next(tmp_path: Path, text: str) -> None:
     """YAML and JSON are both read; an empty variable says nothing."""

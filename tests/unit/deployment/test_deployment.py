@@ -85,6 +85,27 @@ def test_a_process_is_started_found_and_ended(tmp_path: Path) -> None:
     assert Process(tmp_path, "p").found() is None
 
 
+def test_a_large_log_is_moved_away_while_it_is_written(tmp_path: Path) -> None:
+    """What it held is kept beside it; the process goes on in the same file, from its start."""
+    process = Process(tmp_path, "p")
+    program = "import sys, time\nwhile True: print('x' * 99, flush=True); time.sleep(0.002)"
+    process.start([sys.executable, "-c", program], os.environ, {})
+    deadline = time.monotonic() + 20
+    while process.log.stat().st_size < 5000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.bound_log(10**9)
+    assert not process.log.with_suffix(".log.1").exists()
+    process.bound_log(4000)
+    moved = process.log.with_suffix(".log.1").stat().st_size
+    assert moved >= 5000
+    while not process.log.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert process.log.read_bytes()[:1] == b"x"  # no hole: it appends
+    assert process.stop()
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     """The message says which port is taken and how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -121,6 +142,20 @@ def test_options_and_other_kinds_become_airflows() -> None:
     assert len(said) == 1
     assert "odd" in said[0]
     assert "p/q" not in said[0]
+
+
+def test_sparks_connection_is_declared_with_its_options() -> None:
+    """As the provider names them; one that isn't known is refused, and no other is invented."""
+    urls = {"spark_default": "yarn?queue=etl&proxy-user=ann"}
+    made = declared.connections(urls, "local[*]", print)
+    assert made == {
+        "spark_default": {
+            "conn_type": "spark", "host": "yarn",
+            "extra": {"deploy-mode": "client", "queue": "etl", "proxy-user": "ann"},
+        }
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="'mesos://m' "):
+        declared.connections({}, "mesos://m", print)
 
 
 def test_only_what_changed_is_declared_again(

@@ -280,6 +280,20 @@ def test_a_lost_file_is_named(lake: LakeTable, landing: Landing, mirror: Mirror)
             list(feed.batches)
 
 
+def test_a_damaged_file_is_told_as_the_storages(
+    lake: LakeTable, landing: Landing, mirror: Mirror
+) -> None:
+    """Bytes that a disk has lost are neither a bug's traceback nor worth trying again."""
+    _stream(lake, landing)
+    feeds = lake.feed(mirror.ledger), lake.feed(None)
+    for file in DeltaTable(lake.uri).file_uris():
+        Path(file).write_bytes(b"\0" * Path(file).stat().st_size)
+    for feed in feeds:
+        assert feed is not None
+        with pytest.raises(StorageError, match="naviglio rebuild"):
+            list(feed.batches)
+
+
 def test_an_untouched_feed_leaves_nothing_behind(
     lake: LakeTable,
     landing: Landing,

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from naviglio.errors import IdentityError, LostRaceError
 from naviglio.landing.landing import Landing
-from naviglio.model import Fence, Manifest, Part, Place, Position, Question, TableSchema
+from naviglio.model import Bound, Fence, Manifest, Part, Place, Position, Question, TableSchema
 from naviglio.storage.local import LocalStore
 
 EMPTY = TableSchema(columns=(), key=())
@@ -47,6 +48,26 @@ def test_the_head_is_found_whatever_the_number_of_batches(landing: Landing) -> N
         assert landing.head().number == number
         assert landing.head().manifest == manifest
     assert [m.number for m in landing.after(12)] == list(range(13, 20))
+
+
+def test_a_manifest_of_an_older_release_reads_as_it_was(landing: Landing, tmp_path: Path) -> None:
+    """Its fence was one point of time: streams along numbers came later."""
+    land(landing)
+    (path,) = (tmp_path / "manifests").iterdir()
+    told = msgspec.json.decode(path.read_bytes())
+    told["fence"] = {"point": 5, "safety_lag_s": 1.0, "held_by": "x"}
+    path.write_bytes(msgspec.json.encode(told))
+    found = landing.head().manifest
+    assert found is not None
+    assert found.fence == Fence(point=5, safety_lag_s=1.0, held_by="x")
+    assert found.fence.of("flights") == 5
+
+
+def test_each_stream_keeps_its_own_bound(landing: Landing) -> None:
+    """As it was declared, beside the point of time."""
+    fence = Fence(point=None, latest=9, numbers={"t": Bound(point=3, lag=2), "v": Bound(point=4)})
+    assert msgspec.json.decode(msgspec.json.encode(fence), type=Fence) == fence
+    assert (fence.of("t"), fence.of("v"), fence.of("u")) == (3, 4, None)
 
 
 def test_the_loser_of_a_number_throws_its_files_away(landing: Landing, tmp_path: Path) -> None:

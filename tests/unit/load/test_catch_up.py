@@ -12,7 +12,7 @@ import pytest
 from naviglio.errors import ContentionError, RetryableError, SwapRefusedError
 from naviglio.load import plan
 from naviglio.load.catch_up import catch_up
-from naviglio.model import LedgerRow, TableName, TableSchema, TableSpec
+from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema, TableSpec
 from naviglio.ports import Feed, Staging
 from tests.contract.target import Row, batches
 from tests.fakes import ROWS, FakeTarget, FakeTransaction
@@ -160,3 +160,41 @@ def test_where_most_rows_change_all_of_them_are_read(monkeypatch: pytest.MonkeyP
     assert row is not None
     assert target.ways == ["asked", "beside"]
     assert row.why_whole == "most rows change: 3 of 4"
+
+
+@dataclass
+class Indexed(Swapped):
+    """A target with indexes that can be off; it notes of which stagings they are to be."""
+
+    rebuilt: list[bool] = field(default_factory=list)
+
+    def rebuildable(self, target: TableName) -> int:
+        """Have four."""
+        return 4
+
+    @contextmanager
+    def begin(self) -> Iterator[FakeTransaction]:
+        """Look at what is merged."""
+        with super().begin() as transaction:
+            merge = transaction.merge
+
+            def noted(target: TableName, schema: TableSchema, staging: Staging) -> LoadCounts:
+                self.rebuilt.append(staging.rebuild)
+                return merge(target, schema, staging)
+
+            transaction.merge = noted  # type: ignore[method-assign] # a wrapper of the very method
+            yield transaction
+
+
+@pytest.mark.parametrize(("gain", "rebuilt"), [(0, True), (1_000, False)])
+def test_a_merge_is_told_to_rebuild_indexes_where_the_plan_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, gain: int, rebuilt: bool
+) -> None:
+    """By the figures, which are logged."""
+    monkeypatch.setattr(plan, "REBUILD_GAIN", gain)
+    target = Indexed(estimate=4)
+    with caplog.at_level("INFO", logger="naviglio.load"):
+        catch_up(target, "p", SPEC, fed(changed=2))
+    assert target.rebuilt == [rebuilt]
+    assert ("4 indexes are rebuilt, at 24 rows" in caplog.text) is rebuilt
+    assert "indexes=4" in caplog.text

@@ -85,6 +85,20 @@ def test_a_full_disk_says_where_and_what_to_do(
     assert store.create("m", b"data")
 
 
+def test_a_file_system_without_hard_links_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT says EPERM, which is no missing right; nothing is left under either name."""
+
+    def refuses(source: Path, to: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuses)
+    with pytest.raises(StorageError, match=r"no hard links here.*file system with hard links"):
+        LocalStore(str(tmp_path)).create("m", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_names_and_removing_know_absence(tmp_path: Path) -> None:
     """An absent folder has no names; removing what is absent is fine."""
     store = LocalStore(str(tmp_path))

@@ -160,14 +160,14 @@ def merge_statement(merge: Merge, *, fold: bool) -> str:
     """
     names = merge.schema.names
     parts = [
-        f"MERGE INTO {merge.target} AS t USING ({_changes(merge, fold=fold)}) AS s",
-        f"ON {_same_key(merge)}",
+        f"MERGE INTO {merge.target} AS t USING ({changes(merge, fold=fold)}) AS s",
+        f"ON {same_key(merge)}",
     ]
     if not merge.whole:
         parts.append(f"WHEN MATCHED AND s.{quote(OP)} = {literal(DELETE)} THEN DELETE")
     if changing := _changing(merge):
         new = ", ".join(f"{quote(n)} = s.{quote(n)}" for n in changing)
-        parts.append(f"WHEN MATCHED AND ({_any_differs(merge)}) THEN UPDATE SET {new}")
+        parts.append(f"WHEN MATCHED AND ({any_differs(merge)}) THEN UPDATE SET {new}")
     upsert = "" if merge.whole else f" AND s.{quote(OP)} = {literal(UPSERT)}"
     values = ", ".join(f"s.{quote(n)}" for n in names)
     parts.append(f"WHEN NOT MATCHED{upsert} THEN INSERT ({columns(names)}) VALUES ({values})")
@@ -185,9 +185,9 @@ def tally(merge: Merge, *, fold: bool) -> str:
         gone = f"(SELECT count(*) FROM {merge.target}) - count(*) FILTER (NOT ({new}))"
     return (
         f"SELECT count(*) FILTER ({new} AND {upsert}),"
-        f" count(*) FILTER (NOT ({new}) AND {upsert} AND ({_any_differs(merge)})), {gone}"
-        f" FROM ({_changes(merge, fold=fold)}) AS s"
-        f" LEFT JOIN {merge.target} AS t ON {_same_key(merge)}"
+        f" count(*) FILTER (NOT ({new}) AND {upsert} AND ({any_differs(merge)})), {gone}"
+        f" FROM ({changes(merge, fold=fold)}) AS s"
+        f" LEFT JOIN {merge.target} AS t ON {same_key(merge)}"
     )
 
 
@@ -239,15 +239,18 @@ def _changing(merge: Merge) -> list[str]:
     return [name for name in merge.schema.names if name not in key]
 
 
-def _changes(merge: Merge, *, fold: bool) -> str:
+def changes(merge: Merge, *, fold: bool) -> str:
+    """Return the query of staged rows, one a key where `fold`."""
     return folded(merge) if fold else staged(merge, alive=False)
 
 
-def _same_key(merge: Merge) -> str:
+def same_key(merge: Merge) -> str:
+    """Return the condition that `t` and `s` have one key."""
     return " AND ".join(f"t.{quote(n)} = s.{quote(n)}" for n in merge.schema.key)
 
 
-def _any_differs(merge: Merge) -> str:
+def any_differs(merge: Merge) -> str:
+    """Return the condition that `t` is not stored as `s` is staged."""
     differing = [_differs(n, merge.found[n].spelled) for n in _changing(merge)]
     return " OR ".join(differing) or "false"
 

@@ -150,7 +150,7 @@ class DuckSnapshot:
     def read(self, scan: Scan) -> Iterator[pa.RecordBatch]:
         """Stream rows in their carriers; memory is bounded by the batch."""
         wanted = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
-        for name, asked in ((KEY_HASH, ("key", "both")), (ROW_HASH, ("both",))):
+        for name, asked in ((KEY_HASH, ("key", "both")), (ROW_HASH, ("row", "both"))):
             if scan.hashes in asked:
                 wanted = wanted.append(pa.field(name, pa.int64()))
         query = self._query(scan)

@@ -47,9 +47,9 @@ class Query:
         listed = [f"{read(column)} AS {quote(column.name)}" for column in wanted]
         if scan.rows:
             listed.append(beyond(schema))
-        if scan.hashes != "none":
+        if scan.hashes in ("key", "both"):
             listed.append(f"{key_hash(schema)} AS {KEY_HASH}")
-        if scan.hashes == "both":
+        if scan.hashes in ("row", "both"):
             listed.append(f"{row_hash(schema)} AS {ROW_HASH}")
         return f"SELECT {', '.join(listed)} {self._from()}"
 

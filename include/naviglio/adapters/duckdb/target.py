@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
-from naviglio.adapters.duckdb import ledger
+from naviglio.adapters.duckdb import ledger, rewrite
 from naviglio.adapters.duckdb import merge as sql
 from naviglio.adapters.duckdb import staging as stagings
 from naviglio.adapters.duckdb.errors import is_about_rows, said, translate
@@ -20,6 +20,8 @@ from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, literal, refuse_a
 from naviglio.errors import ConfigError, DataError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetTransaction
+
+_Counts = tuple[int, int, int]  # inserted, updated, deleted
 
 
 class DuckTarget:
@@ -142,7 +144,7 @@ class DuckTransaction:
             whole=staging.whole, has_beyond=staging.has_beyond,
         )  # fmt: skip
         try:
-            counts = self._fill(target, job)
+            counts = self._fill(target, job, found)
         except duckdb.Error as error:
             if not is_about_rows(error):
                 raise
@@ -173,23 +175,38 @@ class DuckTransaction:
             raise TargetError(f"target {str(target)!r} was created and is not in the catalogue.")
         return found
 
-    def _fill(self, target: TableName, job: sql.Merge) -> LoadCounts:
+    def _fill(self, target: TableName, job: sql.Merge, found: Found) -> LoadCounts:
         living = self._refuse_flaws(target, job)
         if not fetch(self.connection, f"SELECT 1 FROM {job.target} LIMIT 1"):
             self.connection.execute(sql.insert(job))  # whose key's index refuses twins
             return LoadCounts(inserted=living)
         fold = self._refuse_twins(target, job)
-        inserted, updated, deleted = fetch(self.connection, sql.tally(job, fold=fold))[0]
-        (touched,) = fetch(self.connection, sql.merge_statement(job, fold=fold))[0]
-        if touched != inserted + updated + deleted:
+        change = self._rewrite if found.is_only(job.schema) else self._merge
+        (inserted, updated, deleted), done = change(job, fold=fold)
+        if not done:
             raise TargetError(
-                f"target {str(target)!r}: the merge touched {touched} rows where {inserted} were "
-                f"to be inserted, {updated} updated and {deleted} deleted. Nothing was loaded."
+                f"target {str(target)!r}: the load touched other rows than the {inserted} to be "
+                f"inserted, {updated} updated and {deleted} deleted. Nothing was loaded."
             )
         return LoadCounts(
             inserted=inserted, updated=updated, deleted=deleted,
             unchanged=living - inserted - updated,
         )  # fmt: skip
+
+    def _rewrite(self, job: sql.Merge, *, fold: bool) -> tuple[_Counts, bool]:
+        """Delete and insert what differs; tell how much, and whether the server did as much."""
+        self.connection.execute(rewrite.find_work(job, fold=fold))
+        counts = inserted, updated, deleted = fetch(self.connection, rewrite.count_work())[0]
+        ((gone,),) = fetch(self.connection, rewrite.delete_old(job))
+        ((come,),) = fetch(self.connection, rewrite.insert_new(job))
+        self.connection.execute(rewrite.drop_work())
+        return counts, (gone, come) == (updated + deleted, inserted + updated)
+
+    def _merge(self, job: sql.Merge, *, fold: bool) -> tuple[_Counts, bool]:
+        """Merge; tell how many rows were to be changed, and whether the server did as many."""
+        counts = fetch(self.connection, sql.tally(job, fold=fold))[0]
+        ((touched,),) = fetch(self.connection, sql.merge_statement(job, fold=fold))
+        return counts, touched == sum(counts)
 
     def _refuse_flaws(self, target: TableName, job: sql.Merge) -> int:
         """Refuse rows that don't fit; count the living."""

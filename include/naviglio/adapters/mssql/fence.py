@@ -36,12 +36,14 @@ from naviglio.errors import ConfigError, SourceError
 from naviglio.model import Fence
 
 SNAPSHOT_MARK = b"naviglio reads"  # what CONTEXT_INFO of our own snapshots begins with
+WRITABLE = "READ_WRITE"
 VERSION = "SELECT CAST(MIN_ACTIVE_ROWVERSION() AS bigint)"
 # Ticks of `datetime`, in which begins are told, and the steps of the clocks behind GETDATE.
 _STEP_S = 0.02
 _CLOUD = (5, 12)  # engine editions whose rights are the database's: Azure SQL, Fabric
 _INSTANCE = 8  # Azure SQL Managed Instance
 _SINCE = 16  # major version of SQL Server 2022, the first with CURRENT_TIMEZONE_ID
+DECLARED = "safety_lag"  # holds a fence where nothing is known
 _EPOCH = "CAST('1970-01-01' AS datetime2(7))"
 
 CLOCK = f"""
@@ -123,7 +125,7 @@ def read_fence(
     latest = clock.now - max(margin_ns, round((safety_lag_s or 0) * 1e9))
     free = Fence(point=latest, safety_lag_s=safety_lag_s, latest=latest)
     if unknown:
-        return replace(free, held_by="safety_lag")
+        return replace(free, held_by=DECLARED)
     if oldest is None:
         return free
     prepared, session, program, begun = oldest
@@ -152,7 +154,7 @@ _STANDBY = "it is read-only here, so the transactions that write are open elsewh
 def _clock(row: tuple[Any, ...]) -> _Clock:
     now, updateability, edition, version, login, user = row
     return _Clock(
-        now=int(now), writable=updateability == "READ_WRITE", edition=int(edition),
+        now=int(now), writable=updateability == WRITABLE, edition=int(edition),
         version=int(version or 0), login=str(login), user=str(user),
     )  # fmt: skip
 

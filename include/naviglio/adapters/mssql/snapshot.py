@@ -18,7 +18,7 @@ from mssql_python import Connection
 
 from naviglio.adapters.mssql.carried import beside
 from naviglio.adapters.mssql.errors import translated
-from naviglio.adapters.mssql.fence import SNAPSHOT_MARK
+from naviglio.adapters.mssql.fence import SNAPSHOT_MARK, WRITABLE
 from naviglio.adapters.mssql.fit import find
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.hashing import joined
@@ -42,7 +42,8 @@ BATCH_ROWS = 16_384
 KEYS_A_STATEMENT = 20_000
 HERE = """
 SELECT d.snapshot_isolation_state, COALESCE(CAST(d.service_broker_guid AS char(36)), ''),
-       CAST(@@DBTS AS bigint), OBJECT_ID(N'sys.database_recovery_status')
+       CAST(@@DBTS AS bigint), OBJECT_ID(N'sys.database_recovery_status'),
+       CAST(DATABASEPROPERTYEX(DB_NAME(), 'Updateability') AS nvarchar(60))
 FROM sys.databases AS d
 WHERE d.database_id = DB_ID()
 """
@@ -71,11 +72,23 @@ _ON = 1  # of snapshot_isolation_state; others are off or on their way
 
 
 @contextmanager
-def open_snapshot(sessions: Pool[Connection], where: str) -> Iterator[MssqlSnapshot]:
-    """Open a moment over a session of its own; what is kept of it has no transaction open."""
+def open_snapshot(
+    sessions: Pool[Connection], where: str, *, fenced: bool
+) -> Iterator[MssqlSnapshot]:
+    """Open a moment over a session of its own; what is kept of it has no transaction open.
+
+    Where a fence was read of the server's own transactions (`fenced`), RetryableError for a
+    connection that leads to a replica: what was committed at the fence may not be there yet.
+    """
     with sessions.session() as connection:
         with translated(where, SourceError):
             snapshot = MssqlSnapshot(connection, where)
+        if fenced and not snapshot.writable:
+            raise RetryableError(
+                f"{where}: the fence was read of a primary, and the snapshot would be of a replica "
+                "that may lag behind it. Trying again is enough; an address of the primary alone "
+                "needs no second try."
+            )
         yield snapshot
 
 
@@ -88,7 +101,8 @@ class MssqlSnapshot:
 
     def __init__(self, connection: Connection, where: str) -> None:
         self._connection, self._where = connection, where
-        ((state, broker, order, has_fork),) = fetch(connection, HERE)
+        ((state, broker, order, has_fork, updateability),) = fetch(connection, HERE)
+        self.writable = updateability == WRITABLE
         forks = fetch(connection, FORK) if has_fork is not None else []
         incarnation = "/".join(forks[0]) if forks and forks[0][0] else str(broker)
         self._place = Place(incarnation=incarnation, order=int(order))
@@ -203,7 +217,7 @@ def split(condition: Condition) -> Iterator[Condition]:
 def decoded(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:
     """Return a batch in its carriers, from the forms in which its values travelled."""
     wanted = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
-    for name, asked in ((KEY_HASH, ("key", "both")), (ROW_HASH, ("both",))):
+    for name, asked in ((KEY_HASH, ("key", "both")), (ROW_HASH, ("row", "both"))):
         if scan.hashes in asked:
             wanted = wanted.append(pa.field(name, pa.int64()))
     known = {column.name: column for column in scan.schema.columns}

@@ -13,7 +13,7 @@ from mssql_python import Connection
 
 from naviglio.adapters.mssql.carried import ORDERS, WITHOUT_ORDER, column_of
 from naviglio.adapters.mssql.errors import translated
-from naviglio.adapters.mssql.fence import read_fence, read_version
+from naviglio.adapters.mssql.fence import DECLARED, read_fence, read_version
 from naviglio.adapters.mssql.fit import Found, find
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.hashing import HASH_SPEC
@@ -39,6 +39,16 @@ SELECT o.name FROM sys.objects AS o JOIN sys.schemas AS n ON n.schema_id = o.sch
 WHERE n.name = ? AND o.type IN ('U', 'V') ORDER BY o.name
 """
 IN_MEMORY = "SELECT is_memory_optimized FROM sys.tables WHERE object_id = ?"
+# The server shows other values in their place, and no error.
+HIDDEN = """
+SELECT c.name, CASE WHEN c.encryption_type IS NULL THEN 'masked' ELSE 'encrypted' END
+FROM sys.columns AS c
+WHERE c.object_id = ? AND (c.encryption_type IS NOT NULL OR (c.is_masked = 1
+  AND COALESCE(HAS_PERMS_BY_NAME(DB_NAME(), N'DATABASE', N'UNMASK'), 0) = 0
+  AND COALESCE(HAS_PERMS_BY_NAME(QUOTENAME(OBJECT_SCHEMA_NAME(c.object_id)) + N'.'
+               + QUOTENAME(OBJECT_NAME(c.object_id)), N'OBJECT', N'UNMASK'), 0) = 0))
+ORDER BY c.column_id
+"""
 
 
 class MssqlSource:
@@ -49,6 +59,7 @@ class MssqlSource:
         self._reading = readers(url)
         self._where = f"database {address(url).database!r}"
         self._open: Connection | None = None
+        self._fenced = False
 
     @property
     def traits(self) -> SourceTraits:
@@ -68,11 +79,7 @@ class MssqlSource:
                 )
             if "SELECT" in found.lacking_rights:
                 raise ConfigError(f"{self._where}: no right to read {table}. Grant it SELECT.")
-            if [in_memory for (in_memory,) in fetch(connection, IN_MEMORY, found.id) if in_memory]:
-                raise ConfigError(
-                    f"{self._where}: {table} is memory-optimized; neither a snapshot nor a fence "
-                    "holds for it. Read a copy of it on disk."
-                )
+            self._refuse_unreadable(connection, table, found.id)
             primary = tuple(name for (name,) in fetch(connection, PRIMARY, found.id))
         return schema_of(table, found, tuple(key), primary)
 
@@ -80,7 +87,9 @@ class MssqlSource:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
         with translated(self._where, SourceError):
             connection = self._connected()
-        return read_fence(connection, self._where, margin_s, safety_lag_s)
+        fence = read_fence(connection, self._where, margin_s, safety_lag_s)
+        self._fenced = fence.held_by != DECLARED
+        return fence
 
     def above(self, name: TableName, column: Column) -> int:
         """Return the number above all that are committed in the column.
@@ -90,14 +99,16 @@ class MssqlSource:
         with translated(self._where, SourceError):
             connection = self._connected()
         if ORDERS.get(column.source_type) == "version":
-            return read_version(connection, self._where)
+            version = read_version(connection, self._where)
+            self._fenced = True
+            return version
         with translated(f"{self._where}, table {str(name)!r}", SourceError):
             ((found,),) = fetch(connection, highest(name, column))
         return LOWEST if found is None else int(found) + 1
 
     def snapshot(self) -> AbstractContextManager[MssqlSnapshot]:
         """Open one moment: a SNAPSHOT transaction where the database allows it, else `torn`."""
-        return open_snapshot(self._reading, self._where)
+        return open_snapshot(self._reading, self._where, fenced=self._fenced)
 
     def close(self) -> None:
         """Give back the connections; a later question opens others."""
@@ -106,6 +117,19 @@ class MssqlSource:
         if connection is not None:
             with suppress(mssql_python.Error):
                 connection.close()
+
+    def _refuse_unreadable(self, connection: Connection, table: TableName, number: int) -> None:
+        if any(in_memory for (in_memory,) in fetch(connection, IN_MEMORY, number)):
+            raise ConfigError(
+                f"{self._where}: {table} is memory-optimized; neither a snapshot nor a fence holds "
+                "for it. Read a copy of it on disk."
+            )
+        if hidden := [f"{name!r} ({how})" for name, how in fetch(connection, HIDDEN, number)]:
+            raise ConfigError(
+                f"{self._where}: the server shows other values in place of those of {table}'s "
+                f"columns {', '.join(hidden)}. Grant UNMASK for masked ones, or read a view "
+                "without them."
+            )
 
     def _connected(self) -> Connection:
         if self._open is not None:

@@ -134,7 +134,7 @@ class Stream:
         self.schema = pa.schema(
             [one.with_name(names.get(one.name, one.name)) for one in self._carriers]
         )
-        self.tally = Tally(self.schema)
+        self.tally = Tally(self.schema, names[schema.key[0]])
         self.has_beyond = False
         self.error: BaseException | None = None  # what the feed itself raised
 
@@ -193,7 +193,7 @@ def _copy(connection: Connection, name: str, stream: Stream) -> None:
 
 def _prove(connection: Connection, name: str, stream: Stream) -> None:
     """Compare what the server has with what was sent."""
-    stored = fetch(connection, figures_query(name, stream.schema))[0]
+    stored = fetch(connection, figures_query(name, stream.schema, stream.tally.key))[0]
     if differing := differences(stream.tally.figures, stored, stream.schema):
         raise RetryableError(
             f"staging {name}: {stream.tally.rows} rows were sent, the server has {stored[0]}; "

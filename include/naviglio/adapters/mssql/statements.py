@@ -57,9 +57,9 @@ class Query:
         if scan.rows:
             literals = beside(schema).values()
             listed += [f"{told} AS {quote(f'{BEYOND}_{n}')}" for n, told in enumerate(literals)]
-        if scan.hashes != "none":
+        if scan.hashes in ("key", "both"):
             listed.append(f"{number(KEY)} AS {quote(KEY_HASH)}")
-        if scan.hashes == "both":
+        if scan.hashes in ("row", "both"):
             listed.append(f"{number(ROW)} AS {quote(ROW_HASH)}")
         return f"SELECT {', '.join(listed)} {self._from()}"
 
@@ -217,7 +217,8 @@ def _moment(column: Column, ticks: int) -> str:
     """
     kind = Spelled.of(column.source_type)
     if kind.name == "datetime":
-        seconds, thirds = divmod(-(-ticks * 3 // 100_000), 300)  # of which a datetime holds whole
+        # Of 300ths of a second; one that is no whole tick is the nearest tick to the server.
+        seconds, thirds = divmod(-(-(ticks * 3 - 1) // 100_000), 300)
         if seconds * _TICKS >= _FIRST_DATETIME and (seconds + 1) * _TICKS <= _LAST:
             moment = _EPOCH + timedelta(seconds=seconds)
             return cast(f"{moment.isoformat()}.{(thirds * 10 + 1) // 3:03}", "datetime")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from naviglio.adapters.postgres.hashing import key_hash
+from naviglio.adapters.postgres.hashing import bucket, raw_key_hash, raw_near_hash
 from naviglio.adapters.postgres.moments import date_text, microseconds, moment_text
 from naviglio.adapters.postgres.sql import array, literal, quote
 from naviglio.errors import ConfigError
@@ -124,12 +124,9 @@ def _buckets(condition: Buckets, schema: TableSchema) -> str:
     if condition.numbers is None:
         return "true"
     numbers = array(map(str, condition.numbers), "bigint")
-    return f"({key_hash(schema)} & {mask(condition.bits)}) = ANY ({numbers})"
-
-
-def mask(bits: int) -> str:
-    """Return the integer whose lowest `bits` bits are set."""
-    return literal((1 << bits) - 1 if bits < 64 else -1)  # noqa: PLR2004 - a hash has 64 bits
+    return (
+        f"{bucket(raw_key_hash(schema), raw_near_hash(schema), condition.bits)} = ANY ({numbers})"
+    )
 
 
 def _keys(keys: pa.Table, schema: TableSchema) -> str:

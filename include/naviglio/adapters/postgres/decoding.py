@@ -17,10 +17,15 @@ from naviglio.adapters.postgres.moments import (
     date_text,
     moment_text,
 )
-from naviglio.adapters.postgres.statements import MOST_SCALED_DIGITS, NOT_A_NUMBER, read_columns
+from naviglio.adapters.postgres.statements import (
+    MOST_SCALED_DIGITS,
+    NOT_A_NUMBER,
+    hash_columns,
+    read_columns,
+)
 from naviglio.carriers import arrow_schema, arrow_type, key_schema
 from naviglio.errors import DataError
-from naviglio.model import KEY_HASH, ROW_HASH, Column
+from naviglio.model import Column
 from naviglio.ports import Scan
 
 _SCALED = pa.decimal128(19, 0)  # what any int64 fits
@@ -41,8 +46,7 @@ class Decoder:
         self._scan = scan
         self._columns = read_columns(scan)
         carriers = arrow_schema(scan.schema) if scan.rows else key_schema(scan.schema)
-        hashes = {"none": [], "key": [KEY_HASH], "both": [KEY_HASH, ROW_HASH]}[scan.hashes]
-        fields = [pa.field(name, pa.int64()) for name in hashes]
+        fields = [pa.field(name, pa.int64()) for name in hash_columns(scan)]
         self.schema = pa.schema([*carriers, *fields])
 
     def decode(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -19,6 +19,7 @@ _CONTENTION = ("40P01", "40001", "55P03")  # deadlock, serialization, lock timeo
 _CONFIGURE = ("28", "3D000", "42501", "57P04")  # login, database, right
 _DATA = ("21000", "22", "23", "44")
 _WITH_VALUES = ("22", "P0")  # primary messages that may hold a row's values
+_RAISED = "exec_stmt_raise"  # the server's function by which PL/pgSQL says what somebody wrote
 _MOMENTARY = re.compile(
     r"starting up|shutting down|recovery|too many|slots|not yet accept|terminat", re.I
 )
@@ -59,7 +60,8 @@ def translate(error: psycopg.Error, where: str, owner: type[NaviglioError]) -> N
 def said(error: psycopg.Error) -> str:
     """Return what the server said, without any row's values."""
     message = error.diag.message_primary
-    if message is None or (error.sqlstate or "").startswith(_WITH_VALUES):
+    told = (error.sqlstate or "").startswith(_WITH_VALUES) or error.diag.source_function == _RAISED
+    if message is None or told:
         message = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
     return f"{message} (SQLSTATE {error.sqlstate})"
 

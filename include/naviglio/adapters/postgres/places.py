@@ -6,14 +6,17 @@ import re
 from typing import Any
 
 from naviglio.adapters.postgres.sql import literal
-from naviglio.errors import IdentityError
+from naviglio.errors import IdentityError, RetryableError
 from naviglio.model import Place
 
+# How far the server is in its log: all that is visible there was written before.
+REACHED = """(CASE WHEN pg_is_in_recovery()
+    THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::int8"""
 # The position in the log is read by the statement that takes the snapshot. It is the flushed one: a
 # crash loses what lies beyond, and must not look like a source set back. A timeline is read from
 # the log on a primary (the control file lags behind a promotion).
-HERE = """
-SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,
+HERE = f"""
+SELECT {REACHED} AS reached, (SELECT system_identifier FROM pg_control_system())::text AS system,
   (SELECT oid FROM pg_database WHERE datname = current_database())::int8 AS database,
   CASE WHEN pg_is_in_recovery()
     THEN (SELECT lpad(to_hex(timeline_id), 8, '0') FROM pg_control_checkpoint())
@@ -24,6 +27,16 @@ SELECT (SELECT system_identifier FROM pg_control_system())::text AS system,
   CASE WHEN current_setting('track_commit_timestamp') = 'on'
     THEN (SELECT xid || ' ' || timestamp::text FROM pg_last_committed_xact()) END AS witness"""
 _WITNESS = re.compile(r"(\d{1,10}) (.+)\Z")
+
+
+def check_reached(fenced_at: int, reached: int, where: str) -> None:
+    """Raise RetryableError for a snapshot of a server that lacks what was there at the fence."""
+    if reached < fenced_at:
+        raise RetryableError(
+            f"{where}: the snapshot stands at log position {reached}, before {fenced_at}, where "
+            "the fence was read: the address leads to several servers, and this one lags behind. "
+            "Trying again is enough; an address of the primary alone needs no second try."
+        )
 
 
 def place_from(row: dict[str, Any]) -> Place:

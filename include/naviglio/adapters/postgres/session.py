@@ -81,6 +81,12 @@ def parted(url: str) -> tuple[str, Terms]:
     return plain + (f"?{others}" if others else ""), terms
 
 
+def pins_of_texts() -> list[str]:
+    """Return statements that pin what moments as text depend on, and take no snapshot."""
+    names = ("search_path", "TimeZone", "DateStyle")
+    return [f"SET LOCAL {name} = {literal(_SETTINGS[name])}" for name in names]
+
+
 def conninfo(url: str, application_name: str) -> str:
     """Return what libpq connects by; ConfigError when the URL can't be read (it isn't shown)."""
     plain, terms = parted(url)

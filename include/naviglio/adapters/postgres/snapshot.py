@@ -15,12 +15,19 @@ from naviglio.adapters.postgres import catalogue, statements
 from naviglio.adapters.postgres.ahead import ahead
 from naviglio.adapters.postgres.conditions import split
 from naviglio.adapters.postgres.decoding import Decoder
-from naviglio.adapters.postgres.places import HERE, check_follows, place_from, witness_now
+from naviglio.adapters.postgres.places import (
+    HERE,
+    check_follows,
+    check_reached,
+    place_from,
+    witness_now,
+)
 from naviglio.adapters.postgres.session import (
     SNAPSHOT_NAME,
     conninfo,
     parted,
     pin,
+    pins_of_texts,
     place_of,
     translated_adbc,
 )
@@ -68,11 +75,17 @@ def _rest(connection: adbc.Connection) -> bool:
 
 
 @contextmanager
-def open_snapshot(sessions: Pool[adbc.Connection], url: str) -> Iterator[PostgresSnapshot]:
-    """Take the snapshot now, in a session of its own."""
+def open_snapshot(
+    sessions: Pool[adbc.Connection], url: str, fenced_at: int = 0
+) -> Iterator[PostgresSnapshot]:
+    """Take the snapshot now, in a session of its own.
+
+    `fenced_at` is the position in the log where the fence was read. Raises RetryableError where the
+    connection leads to a server that is not there yet: its rows would be missed for ever.
+    """
     where, (_, terms) = place_of(url), parted(url)
     with sessions.session() as connection:
-        snapshot = PostgresSnapshot(connection, where, terms)
+        snapshot = PostgresSnapshot(connection, where, terms, fenced_at)
         try:
             yield snapshot
         finally:
@@ -89,15 +102,21 @@ class PostgresSnapshot:
 
     torn = ""
 
-    def __init__(self, connection: adbc.Connection, where: str, terms: Terms) -> None:
+    def __init__(
+        self, connection: adbc.Connection, where: str, terms: Terms, fenced_at: int
+    ) -> None:
         self._connection = connection
         self._where = where
         self._left_early = False
         self._reading: Generator[pa.RecordBatch, None, None] | None = None
         self._checked: set[tuple[TableName, TableSchema]] = set()
         self._execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        for statement in pins_of_texts():
+            self._execute(statement)
+        [here] = self._rows(HERE)  # takes the snapshot
+        check_reached(fenced_at, here["reached"], where)
+        self._place = place_from(here)
         self._rows(pin(terms, local=True))
-        self._place = place_from(self._rows(HERE)[0])
 
     def place(self, since: Place | None) -> Place:
         """Return where this moment stands; IdentityError unless it follows `since`."""
@@ -158,7 +177,7 @@ class PostgresSnapshot:
         return [str(key) for key in self._columns(statements.bad_keys(scan))[0]]
 
     def _digest_buckets(self, scan: Scan, by: Buckets) -> list[Digest]:
-        found = sorted(map(Digest, *self._columns(statements.digest_buckets(scan, by.bits))))
+        found = list(map(Digest, *self._columns(statements.digest_buckets(scan, by.bits))))
         if by.numbers is None:
             return found
         wanted = set(by.numbers)

@@ -13,6 +13,7 @@ from naviglio.adapters.postgres import catalogue
 from naviglio.adapters.postgres.errors import translated
 from naviglio.adapters.postgres.fence import read_fence
 from naviglio.adapters.postgres.hashing import HASH_SPEC
+from naviglio.adapters.postgres.places import REACHED
 from naviglio.adapters.postgres.session import conninfo, parted, pin, place_of
 from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot, readers
 from naviglio.adapters.postgres.statements import highest
@@ -41,6 +42,7 @@ class PostgresSource:
         self._where = place_of(url)
         self._asking = _askers(url)
         self._reading = readers(url)
+        self._fenced_at = 0  # position in the log
 
     @property
     def traits(self) -> SourceTraits:
@@ -57,7 +59,10 @@ class PostgresSource:
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
         with translated(self._where, SourceError), self._asking.session() as connection:
-            return read_fence(connection, margin_s, safety_lag_s)
+            fence = read_fence(connection, margin_s, safety_lag_s)
+            found = connection.execute(f"SELECT {REACHED} AS reached".encode()).fetchall()
+        self._fenced_at = int(found[0]["reached"])
+        return fence
 
     def above(self, name: TableName, column: Column) -> int:
         """Return the integer above all that are committed in the column."""
@@ -65,8 +70,8 @@ class PostgresSource:
         return LOWEST if found["highest"] is None else int(found["highest"]) + 1
 
     def snapshot(self) -> AbstractContextManager[PostgresSnapshot]:
-        """Open one snapshot-consistent, read-only moment."""
-        return open_snapshot(self._reading, self._url)
+        """Open one snapshot-consistent, read-only moment, never before the last fence."""
+        return open_snapshot(self._reading, self._url, self._fenced_at)
 
     def close(self) -> None:
         """Give back the sessions; a later question opens others."""

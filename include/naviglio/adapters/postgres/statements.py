@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from naviglio.adapters.postgres.conditions import mask, moment, where
-from naviglio.adapters.postgres.hashing import mixed, raw_key_hash, raw_row_hash
+from naviglio.adapters.postgres.conditions import moment, where
+from naviglio.adapters.postgres.hashing import (
+    NEAR_BITS,
+    NEAR_HASH,
+    bucket,
+    finished_key,
+    mixed,
+    raw_key_hash,
+    raw_near_hash,
+    raw_row_hash,
+)
 from naviglio.adapters.postgres.moments import microseconds
 from naviglio.adapters.postgres.sql import columns, literal, quote, table
 from naviglio.errors import ConfigError
@@ -27,16 +36,23 @@ def read_columns(scan: Scan) -> tuple[Column, ...]:
     return tuple(scan.schema.column(name) for name in scan.schema.key)
 
 
+def hash_columns(scan: Scan) -> tuple[str, ...]:
+    """Return the names of the hashes that a scan delivers."""
+    both = (KEY_HASH, ROW_HASH)
+    return {"none": (), "key": both[:1], "row": both[1:], "both": both}[scan.hashes]
+
+
 def select_rows(scan: Scan) -> str:
     """Return the statement that reads a scan in forms that ADBC carries faithfully."""
     wanted = read_columns(scan)
-    hashes = _raw_hashes(scan)
     shown = [f"{travelling(column)} AS {quote(column.name)}" for column in wanted]
-    if not hashes:
+    if scan.hashes == "none":
         return f"SELECT {', '.join(shown)} FROM {table(scan.table)}{_where(scan)}"
-    outside = [mixed(quote(name)) for name in hashes]
+    hashes = hash_columns(scan)
+    outside = [_finished(scan, name) for name in hashes]
     names = [quote(column.name) for column in wanted]
-    return f"SELECT {', '.join([*names, *outside])} FROM ({_hashed(scan, shown)}) AS rows"
+    inner = _hashed(scan, [raw for name in hashes for raw in _raw(scan, name)], shown)
+    return f"SELECT {', '.join([*names, *outside])} FROM ({inner}) AS rows"
 
 
 def travelling(column: Column) -> str:
@@ -62,17 +78,16 @@ def highest(name: TableName, column: str) -> str:
 
 
 def digest_buckets(scan: Scan, bits: int) -> str:
-    """Return the statement that counts and sums by the lowest bits of the key's hash.
-
-    On one core of the server: OFFSET 0 keeps each raw hash from being computed twice, which gains
-    more than a parallel plan and leaves the other cores to those whose system it is.
-    """
+    """Return the statement that counts and sums by the lowest bits of the key's hash."""
     kind = "int4" if bits < 32 else "int8"  # noqa: PLR2004 - the bits of int4, and its sign
-    bucket = f"({mixed(quote(KEY_HASH))} & {mask(bits)})::{kind}"
     summed = KEY_HASH if scan.hashes == "key" else ROW_HASH
-    hashed = _hashed(scan, [])
-    summary = f"{bucket}, count(*), bit_xor({mixed(quote(summed))})"
-    return f"SELECT {summary} FROM ({hashed}) AS rows GROUP BY 1"
+    index = f"{bucket(quote(KEY_HASH), quote(_near(scan)), bits)}::{kind}"
+    wider = [KEY_HASH] if bits > NEAR_BITS else []
+    inner = _hashed(scan, [_near(scan), *wider, *_raw(scan, summed)])
+    return (
+        f"SELECT {index}, count(*), bit_xor({_finished(scan, summed)}) FROM ({inner}) AS rows "
+        "GROUP BY 1"
+    )
 
 
 def digest_windows(scan: Scan, bounds: Sequence[int], event_time: str) -> str:
@@ -84,16 +99,13 @@ def digest_windows(scan: Scan, bounds: Sequence[int], event_time: str) -> str:
     column = scan.schema.column(event_time)
     name = quote(event_time)
     moments = [moment(column, us) for us in bounds]
-    hashes = _raw_hashes(scan, digest=True)
     summed = KEY_HASH if scan.hashes == "key" else ROW_HASH
-    spans = f"width_bucket({name}, ARRAY[{', '.join(moments)}])"
-    inside = (
-        f"{name} >= {moments[0]} AND {name} < {moments[-1]} AND ({where(scan.where, scan.schema)})"
-    )
+    span = f'width_bucket({name}, ARRAY[{", ".join(moments)}]) AS "_span"'
+    inside = f"{name} >= {moments[0]} AND {name} < {moments[-1]}"
+    inner = _hashed(scan, _raw(scan, summed), [span], inside)
     return (
-        f'SELECT "_span", count(*), bit_xor({mixed(quote(summed))}) FROM '
-        f'(SELECT {spans} AS "_span", {hashes[summed]} AS {quote(summed)} '
-        f"FROM {table(scan.table)} WHERE {inside} OFFSET 0) AS rows GROUP BY 1"
+        f'SELECT "_span", count(*), bit_xor({_finished(scan, summed)}) FROM ({inner}) AS rows '
+        "GROUP BY 1"
     )
 
 
@@ -130,25 +142,42 @@ def unchanged_storage(name: TableName) -> str:
     )
 
 
-def _where(scan: Scan) -> str:
-    if isinstance(scan.where, Everything):
-        return ""
-    return f" WHERE {where(scan.where, scan.schema)}"
+def _where(scan: Scan, inside: str = "") -> str:
+    conditions = [inside] if inside else []
+    if not isinstance(scan.where, Everything):
+        conditions.append(f"({where(scan.where, scan.schema)})")
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _hashed(scan: Scan, shown: list[str]) -> str:
-    """Return the inner statement with raw hashes, each computed once thanks to OFFSET 0."""
-    raw = _raw_hashes(scan, digest=not shown)
-    listed = [*shown, *(f"{expression} AS {quote(name)}" for name, expression in raw.items())]
-    return f"SELECT {', '.join(listed)} FROM {table(scan.table)}{_where(scan)} OFFSET 0"
+def _raw(scan: Scan, name: str) -> tuple[str, ...]:
+    """Return the columns of raw hashes that a finished hash is made of."""
+    return (_near(scan), KEY_HASH) if name == KEY_HASH else (name,)
 
 
-def _raw_hashes(scan: Scan, *, digest: bool = False) -> dict[str, str]:
-    if not scan.schema.key and (digest or scan.hashes != "none"):
+def _hashed(scan: Scan, hashes: Sequence[str], shown: Sequence[str] = (), inside: str = "") -> str:
+    """Return the inner statement with raw hashes, each computed once thanks to OFFSET 0.
+
+    The 0 is quoted, which makes it a constant to the planner: it may read in parallel.
+    """
+    if not scan.schema.key:
         raise ConfigError(f"{scan.table} has no key to hash. Declare `key`.")
-    raw: dict[str, str] = {}
-    if digest or scan.hashes != "none":
-        raw[KEY_HASH] = raw_key_hash(scan.schema)
-    if scan.hashes == "both" or (digest and scan.hashes == "none"):
-        raw[ROW_HASH] = raw_row_hash(scan.schema)
-    return raw
+    raw = {
+        KEY_HASH: raw_key_hash(scan.schema),
+        _near(scan): raw_near_hash(scan.schema),
+        ROW_HASH: raw_row_hash(scan.schema),
+    }
+    listed = [*shown, *(f"{raw[name]} AS {quote(name)}" for name in dict.fromkeys(hashes))]
+    return f"SELECT {', '.join(listed)} FROM {table(scan.table)}{_where(scan, inside)} OFFSET '0'"
+
+
+def _finished(scan: Scan, name: str) -> str:
+    """Return the SQL of a finished hash from the columns of the inner statement."""
+    if name == KEY_HASH:
+        return finished_key(quote(KEY_HASH), quote(_near(scan)))
+    return mixed(quote(name))
+
+
+def _near(scan: Scan) -> str:
+    """Return the column that the lowest bits of the key's hash come from."""
+    same = raw_near_hash(scan.schema) == raw_key_hash(scan.schema)
+    return KEY_HASH if same else NEAR_HASH

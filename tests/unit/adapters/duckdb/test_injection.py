@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from naviglio.adapters.duckdb import merge as sql
+from naviglio.adapters.duckdb import rewrite
 from naviglio.adapters.duckdb.fit import FoundColumn
 from naviglio.adapters.duckdb.sql import quote, table
 from naviglio.adapters.duckdb.staging import create_staging, staging_table
@@ -61,6 +62,9 @@ def of_target(schema: TableSchema, name: str) -> Iterator[str]:
     for one in (job, replace(job, whole=True)):
         yield sql.merge_statement(one, fold=not one.whole)
         yield sql.tally(one, fold=not one.whole)
+        yield rewrite.find_work(one, fold=not one.whole)
+    yield rewrite.delete_old(job)
+    yield rewrite.insert_new(job)
     yield sql.survey(job, sql.flaws(job))
     yield from (sql.flawed_key(job, flaw) for flaw in sql.flaws(job))
     yield sql.keys(job)

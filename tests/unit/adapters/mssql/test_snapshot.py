@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -10,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from naviglio.adapters.mssql import fit, snapshot
+from naviglio.adapters.mssql import fit, session, snapshot
 from naviglio.adapters.mssql.carried import beside
-from naviglio.adapters.mssql.session import REST
-from naviglio.adapters.mssql.snapshot import MssqlSnapshot, decoded, split
+from naviglio.adapters.mssql.fence import WRITABLE
+from naviglio.adapters.mssql.snapshot import MssqlSnapshot, decoded, open_snapshot, split
 from naviglio.errors import IdentityError, RetryableError
 from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, TableSchema
 from naviglio.ports import Both, Everything, Keys, Scan
@@ -66,10 +67,13 @@ def test_many_keys_are_divided() -> None:
     assert (len(parts), sum(sizes)) == (3, 45_000)
 
 
-def server(state: int = 1, fork: int | None = 1, open_transactions: int = 1) -> Recorder:
+def server(
+    state: int = 1, fork: int | None = 1, open_transactions: int = 1, updateability: str = WRITABLE
+) -> Recorder:
     """Return a server whose database allows SNAPSHOT isolation (1) or not."""
     answers: dict[str, Any] = {
-        snapshot.HERE: [(state, "broker", 7, fork)], snapshot.FORK: [("family", "fork")],
+        snapshot.HERE: [(state, "broker", 7, fork, updateability)],
+        snapshot.FORK: [("family", "fork")],
         snapshot.FIRST_TABLE: [("dbo", "people")], snapshot.STANDS: [(open_transactions,)],
         "SELECT COUNT_BIG(*)": [(3,)],
         fit.TABLE: [(1, "U", "", 0, 1, 0, 0, 0, 0)],
@@ -130,10 +134,26 @@ def test_a_snapshot_that_ended_is_not_read_on() -> None:
         opened(server(open_transactions=0)).count(Scan(table=NAME, schema=SMALL))
 
 
+@pytest.mark.parametrize(
+    ("fenced", "updateability", "refused"),
+    [(True, "READ_ONLY", True), (True, WRITABLE, False), (False, "READ_ONLY", False)],
+)
+def test_a_replica_is_not_read_after_a_primarys_fence(
+    monkeypatch: pytest.MonkeyPatch, *, fenced: bool, updateability: str, refused: bool
+) -> None:
+    """What was committed at the fence may not be there yet; the session is left as it came."""
+    recorder = server(updateability=updateability)
+    monkeypatch.setattr(session, "connect", lambda *_, **__: recorder)
+    expected = pytest.raises(RetryableError, match="replica") if refused else nullcontext()
+    with expected, open_snapshot(session.readers("mssql://h/x"), "database 'x'", fenced=fenced):
+        pass
+    assert (recorder.calls[-2:] == [*session.REST]) is not refused  # ended, or laid to rest
+
+
 def test_every_statement_is_tsql() -> None:
     """But for the isolation level SNAPSHOT."""
     for statement in (
         snapshot.HERE, snapshot.FORK, snapshot.FIRST_TABLE, snapshot.MARK, snapshot.COMMITTED,
-        snapshot.BEGIN[1], snapshot.STANDS, *REST,
+        snapshot.BEGIN[1], snapshot.STANDS, *session.REST,
     ):  # fmt: skip
         parsed(statement)

@@ -5,15 +5,18 @@ What only a server can show is in tests/contract/test_mssql_source.py.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from naviglio.adapters.mssql import source
+from naviglio.adapters.mssql import fit, source
 from naviglio.adapters.mssql.carried import read
 from naviglio.adapters.mssql.fit import Found, FoundColumn
-from naviglio.adapters.mssql.source import schema_of
+from naviglio.adapters.mssql.source import MssqlSource, schema_of
 from naviglio.errors import ConfigError
 from naviglio.model import BEYOND, TableSchema
 from tests.unit.adapters.mssql.described import NAME, TYPES, column, found
+from tests.unit.adapters.mssql.recorder import Recorder
 from tests.unit.adapters.mssql.tsql import parsed
 
 
@@ -48,7 +51,26 @@ def test_what_has_no_carrier_is_refused_by_name() -> None:
         described(plain, "x")
 
 
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ({source.IN_MEMORY: [(True,)]}, "memory-optimized"),
+        ({source.HIDDEN: [("pay", "masked"), ("ssn", "encrypted")]},
+         r"'pay' \(masked\), 'ssn' \(encrypted\).*UNMASK"),
+    ],
+)  # fmt: skip
+def test_what_the_server_would_not_show_as_it_is_is_refused(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], told: str
+) -> None:
+    """Masked values look like real ones, and a table in memory has no snapshot to be read in."""
+    known = {fit.TABLE: [(1, "U", "", 0, 1, 0, 0, 0, 0)], **answers}
+    recorder = Recorder(lambda said: known.get(said, ()))
+    monkeypatch.setattr(source, "connect", lambda *_, **__: recorder)
+    with pytest.raises(ConfigError, match=told):
+        MssqlSource("mssql://h/x").describe(NAME, ())
+
+
 def test_every_statement_is_tsql() -> None:
     """Over the catalogue."""
-    for statement in (source.PRIMARY, source.TABLES, source.IN_MEMORY):
+    for statement in (source.PRIMARY, source.TABLES, source.IN_MEMORY, source.HIDDEN):
         parsed(statement)

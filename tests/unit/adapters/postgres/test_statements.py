@@ -31,7 +31,14 @@ SCAN = Scan(
     schema=TableSchema(columns=(ID, AMOUNT, AT), key=("id",)),
 )
 KEY = 'coalesce(hashint8extended("id", "id" # 1), 7953768611984703489)'
-ROW = f'{KEY} # hash_record_extended(ROW(numeric_send("amount"), timestamptz_send("at")), 0)'
+NEAR = """coalesce(hashint8extended(("id" >> 3), ("id" >> 3) # 1), 7953768611984703489)"""
+FINISHED = (
+    '((hashint8extended("_key_hash", "_key_hash") & (-16777216)) | (("_near_hash") & 16777215))'
+)
+ROW = (
+    f'{KEY} # coalesce(hashtextextended("amount"::text, 2), 7953768611984703490) # '
+    'hash_record_extended(ROW(timestamptz_send("at")), 0)'
+)
 
 
 @pytest.mark.parametrize(
@@ -60,29 +67,59 @@ def test_rows_without_hashes_are_a_plain_select() -> None:
     """Nothing that costs stands in it."""
     keys = replace(SCAN, rows=False, where=IsNull(column="at"))
     assert statements.select_rows(keys) == (
-        'SELECT "id" AS "id" FROM "public"."people" WHERE "at" IS NULL'
+        'SELECT "id" AS "id" FROM "public"."people" WHERE ("at" IS NULL)'
     )
 
 
 def test_hashes_are_computed_once_inside_and_mixed_outside() -> None:
-    """OFFSET 0 keeps the planner from computing a raw hash twice."""
+    """OFFSET keeps the planner from computing one twice; quoted, its 0 bars no parallel plan."""
     assert statements.select_rows(replace(SCAN, rows=False, hashes="both")) == (
-        'SELECT "id", hashint8extended("_key_hash", "_key_hash"), '
-        'hashint8extended("_row_hash", "_row_hash") FROM (SELECT "id" AS "id", '
-        f'{KEY} AS "_key_hash", {ROW} AS "_row_hash" FROM "public"."people" OFFSET 0) AS rows'
+        f'SELECT "id", {FINISHED}, hashint8extended("_row_hash", "_row_hash") '
+        f'FROM (SELECT "id" AS "id", {NEAR} AS "_near_hash", {KEY} AS "_key_hash", '
+        f'{ROW} AS "_row_hash" FROM "public"."people" OFFSET \'0\') AS rows'
+    )
+    assert statements.select_rows(replace(SCAN, rows=False, hashes="row")) == (
+        'SELECT "id", hashint8extended("_row_hash", "_row_hash") FROM (SELECT "id" AS "id", '
+        f'{ROW} AS "_row_hash" FROM "public"."people" OFFSET \'0\') AS rows'
     )
 
 
 def test_digest_by_bucket() -> None:
-    """Bucket, count and xor: few and narrow columns travel."""
+    """Bucket, count and xor: few and narrow columns travel, and only what is summed is hashed."""
     assert statements.digest_buckets(replace(SCAN, hashes="key"), 12) == (
-        'SELECT (hashint8extended("_key_hash", "_key_hash") & 4095)::int4, count(*), '
-        'bit_xor(hashint8extended("_key_hash", "_key_hash")) FROM '
-        f'(SELECT {KEY} AS "_key_hash" FROM "public"."people" OFFSET 0) AS rows GROUP BY 1'
+        f'SELECT (("_near_hash") & 4095)::int4, count(*), bit_xor({FINISHED}) FROM '
+        f'(SELECT {NEAR} AS "_near_hash", {KEY} AS "_key_hash" FROM "public"."people" OFFSET \'0\')'
+        " AS rows GROUP BY 1"
+    )
+    assert statements.digest_buckets(SCAN, 12) == (
+        'SELECT (("_near_hash") & 4095)::int4, count(*), '
+        'bit_xor(hashint8extended("_row_hash", "_row_hash")) FROM '
+        f'(SELECT {NEAR} AS "_near_hash", {ROW} AS "_row_hash" FROM "public"."people" OFFSET \'0\')'
+        " AS rows GROUP BY 1"
     )
     whole = statements.digest_buckets(SCAN, 40)
-    assert " & 1099511627775)::int8, count(*)" in whole
-    assert f'{ROW} AS "_row_hash"' in whole
+    assert f"SELECT ({FINISHED} & 1099511627775)::int8, count(*)" in whole
+    assert f'{KEY} AS "_key_hash", {ROW} AS "_row_hash"' in whole
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ((ID, column("int16", "smallint")), '("c" >> 3)'),  # the last integer
+        ((ID, column("text", "text")), '("id" >> 3)'),
+        ((column("date", "date"), column("text", "text", "t")), ""),
+    ],
+)
+def test_neighbours_by_the_last_integer_of_the_key_share_a_bucket(
+    key: tuple[Column, ...], near: str
+) -> None:
+    """At most eight of them, whatever the other columns; a key without one has no neighbours."""
+    schema = TableSchema(columns=key, key=tuple(column.name for column in key))
+    assert (hashing.raw_near_hash(schema) == hashing.raw_key_hash(schema)) == (near == "")
+    assert near in hashing.raw_near_hash(schema)
+    assert hashing.raw_near_hash(schema).count(">>") in {0, 1, 2}
+    digest = statements.digest_buckets(replace(SCAN, schema=schema), 12)
+    assert ("_near_hash" in digest) == (near != "")
 
 
 def test_digest_by_window() -> None:
@@ -95,7 +132,7 @@ def test_digest_by_window() -> None:
     first, last = (f"'2013-01-0{day} 00:00:00+00'::timestamptz" for day in (1, 5))
     text = statements.digest_windows(SCAN, bounds, "at")
     assert f'SELECT width_bucket("at", ARRAY[{first}, ' in text
-    assert f'WHERE "at" >= {first} AND "at" < {last} AND (true) OFFSET 0' in text
+    assert f'WHERE "at" >= {first} AND "at" < {last} OFFSET \'0\'' in text
 
 
 def test_bad_keys() -> None:
@@ -110,7 +147,10 @@ def test_bad_keys() -> None:
     ("found", "expected"),
     [
         (column("int16", "smallint"), 'hashint2extended("c", 1)'),
-        (column("date", "date"), 'hash_array_extended(ARRAY["c"::date], 1)'),
+        (column("date", "date"),
+         'CASE WHEN isfinite("c"::date) THEN hashint4extended("c"::date - \'2000-01-01\'::date, 1) '
+         'ELSE hash_array_extended(ARRAY["c"::date], 1) END'),
+        (column("number", "numeric"), 'hashtextextended("c"::text, 1)'),
         (column("text", "text"), 'hashtextextended("c"::text, 1)'),
         (column("text", "character varying(9)", collation='pg_catalog."C"'),
          'hashtextextended("c"::text, 1)'),
@@ -119,7 +159,7 @@ def test_bad_keys() -> None:
     ],
 )  # fmt: skip
 def test_types_whose_equal_is_identical_are_hashed_directly(found: Column, expected: str) -> None:
-    """By the type's own function, under the column's seed; a NULL has a hash too."""
+    """By the type's own function, a numeric by its text's; a NULL has a hash too."""
     schema = TableSchema(columns=(found,), key=("c",))
     assert hashing.raw_row_hash(schema) == f"coalesce({expected}, 7953768611984703489)"
 
@@ -128,7 +168,6 @@ def test_types_whose_equal_is_identical_are_hashed_directly(found: Column, expec
     ("found", "send"),
     [
         (column("bool", "boolean"), "boolsend"),
-        (column("number", "numeric"), "numeric_send"),
         (column("text", "text", collation="public.ci"), "textsend"),
         (column("text", "character varying(5)", collation="public.ci"), "varcharsend"),
         (column("text", "character(5)", length=5, collation="public.ci"), "bpcharsend"),

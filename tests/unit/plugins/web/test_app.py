@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,11 @@ def app(airflow_tables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return make_app()
 
 
-def client(app: FastAPI, role: str = "") -> TestClient:
-    """Return a browser signed in as somebody of a role; of nobody without one."""
+def client(app: FastAPI, role: str = "", *teams: str) -> TestClient:
+    """Return a browser signed in as somebody of a role and teams; of nobody without one."""
     made = TestClient(app, base_url=ORIGIN)
     if role:
-        user = SimpleAuthManagerUser(username=role.lower(), role=role)
+        user = SimpleAuthManagerUser(username=role.lower(), role=role, teams=list(teams))
         made.cookies.set("_token", create_auth_manager().generate_jwt(user))
     return made
 
@@ -72,6 +73,47 @@ def test_a_pipeline_nobody_granted_is_absent(app: FastAPI, monkeypatch: pytest.M
     assert "shop" not in browser.get("/").text
 
 
+@pytest.fixture
+def teams(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The pipeline's DAG belongs to team `sea`, as Airflow's database says."""
+    del app
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+    from airflow.models.dag import DagModel  # noqa: TID251 - the api-server is no task
+    from airflow.models.dagbundle import DagBundleModel  # noqa: TID251 - the same
+    from airflow.models.team import Team  # noqa: TID251 - the same
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        bundle, team = DagBundleModel(name="ships"), Team(name="sea")
+        bundle.teams.append(team)
+        dag = DagModel(dag_id="naviglio_shop", bundle_name="ships")  # type: ignore[no-untyped-call]
+        session.add_all([bundle, team])
+        session.flush()
+        session.add(dag)
+        session.commit()
+        DagModel.get_team_name.cache_clear()  # Airflow remembers teams for a while
+        yield
+        DagModel.get_team_name.cache_clear()
+        for made in (dag, bundle, team):
+            session.delete(made)
+
+
+@pytest.mark.parametrize(("team", "refused"), [("sea", 0), ("land", 3)])
+def test_another_teams_pipeline_is_absent(
+    app: FastAPI, teams: None, team: str, refused: int
+) -> None:
+    """By Airflow's own auth manager: no name, no figures, no answer, though the role would do."""
+    del teams
+    browser = client(app, "USER", team)
+    assert ("naviglio_shop" not in browser.get("/").text) == bool(refused)
+    said = [
+        browser.request(*route, json=QUESTION, headers={"origin": ORIGIN}).status_code
+        for route in routes(app)
+        if route[1].startswith("/dags/")
+    ]
+    assert (len(said), said.count(403)) == (3, refused)
+
+
 def test_a_viewer_sees_but_may_not_answer(app: FastAPI) -> None:
     """The page and the pipeline are there; the answer is refused."""
     browser = client(app, "VIEWER")
@@ -79,6 +121,7 @@ def test_a_viewer_sees_but_may_not_answer(app: FastAPI) -> None:
     shown = browser.get("/dags/naviglio_shop")
     assert shown.status_code == 200
     assert "target is away" in shown.text.replace("</b>", "")
+    assert "Accept …" not in shown.text
     answer = browser.post("/dags/naviglio_shop/accept", json=QUESTION, headers={"origin": ORIGIN})
     assert answer.status_code == 403
 
