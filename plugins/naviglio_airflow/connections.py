@@ -53,7 +53,7 @@ def url_of(connection: Connection) -> str:
     place = f"{user}{password}@" if user else ""
     place += f"[{host}]" if ":" in host else host
     place += f":{port}" if port else ""
-    database = quote(connection.schema or "", safe="")
+    database = quote((connection.schema or "").removeprefix("/"), safe="")  # a file has the slash
     return f"{scheme}://{place}/{database}" + (
         f"?{urlencode(options, quote_via=quote)}" if options else ""
     )

@@ -74,13 +74,12 @@ class MssqlHook(DbApiHook):
         autocommit: bool = False,  # noqa: FBT001, FBT002 - as the class above has it
     ) -> Iterator[mssql_python.Connection]:
         """Open a session for some statements; what the server says of them is translated."""
-        with told_to_airflow():
-            where = f"database {address(url_of(self.connection)).database!r}"
-            with (
-                translated(where, self._owner),
-                super()._create_autocommit_connection(autocommit) as connection,
-            ):
-                yield connection
+        with (
+            told_to_airflow(),
+            translated(address(url_of(self.connection)).where, self._owner),
+            super()._create_autocommit_connection(autocommit) as connection,
+        ):
+            yield connection
 
     def _make_common_data_structure(self, result: Any) -> Any:
         """Return rows as plain tuples, which can leave the task."""

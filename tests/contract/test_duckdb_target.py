@@ -273,6 +273,28 @@ class TestDuckTarget(TargetContract):
         with pytest.raises(ConfigError, match="it is a view"):
             target.check(view, PEOPLE, adopt=True)
 
+    @pytest.mark.parametrize("collation", ["NOCASE", "NOACCENT", "NOCASE.NOACCENT"])
+    def test_a_key_that_is_compared_otherwise_than_indexed_is_refused(
+        self, target: Target, name: TableName, collation: str
+    ) -> None:
+        """By `=` two such keys are one, and the unique index takes both: shown, then refused."""
+        made = table(CATALOGUE, name)
+        self.ask(f"CREATE SCHEMA IF NOT EXISTS {quote(name.schema)}")
+        self.ask(f"CREATE TABLE {made} (id VARCHAR COLLATE {collation} PRIMARY KEY, name VARCHAR)")
+        self.ask(f"INSERT INTO {made} VALUES ('a', 'x'), ('A', 'y'), ('á', 'z')")
+        assert len(self.ask(f"SELECT id FROM {made} WHERE id = 'a'")) > 1
+        self.ask(f"DELETE FROM {made}")
+        text = Column(name="name", kind="text", carrier="string", source_type="text")
+        schema = TableSchema(columns=(replace(text, name="id"), text), key=("id",))
+        with pytest.raises(ConfigError, match="its key column 'id' has a collation"):
+            target.check(name, schema, adopt=True)
+        plain = replace(name, table=name.table + " plain")
+        self.ask(
+            f"CREATE TABLE {table(CATALOGUE, plain)}"
+            f" (id VARCHAR PRIMARY KEY, name VARCHAR COLLATE {collation})"
+        )
+        target.check(plain, schema, adopt=True)
+
     @pytest.mark.parametrize(
         ("url", "said"),
         [

@@ -22,12 +22,13 @@ from naviglio.adapters.postgres.conditions import texts
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.hashing import mixed, raw_row_hash
 from naviglio.adapters.postgres.session import pin
-from naviglio.adapters.postgres.snapshot import open_snapshot
+from naviglio.adapters.postgres.snapshot import open_snapshot, readers
 from naviglio.adapters.postgres.source import PostgresSource, open_source
 from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
 from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, SourceError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
+from naviglio.pool import Terms
 from naviglio.ports import LOWEST, Buckets, Counting, Keys, Scan, Since, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
@@ -238,7 +239,7 @@ def test_every_type_arrives_exactly(
     scan = scan_of(source, name)
     found = {row["n"]: row for row in read(source, replace(scan, hashes="both"))}
     column = scan.schema.column("v")
-    made.owner.execute(pin(local=False).encode())
+    made.owner.execute(pin(Terms(), local=False).encode())
     try:
         for number, (_, carried) in enumerate(cells):
             row = found[number]
@@ -350,10 +351,10 @@ def test_a_server_that_lacks_what_the_fence_saw_is_not_read(
     source.fence(0.0, None)
     with source.snapshot():
         pass  # the same server is never behind itself
-    ahead = 2**62
+    ahead, url = 2**62, cluster.urls()["operations"]
     with (
         pytest.raises(RetryableError, match=rf"before {ahead}.*several servers"),
-        open_snapshot(cluster.urls()["operations"], ahead),
+        open_snapshot(readers(url), url, ahead),
     ):
         pass
 
@@ -364,9 +365,9 @@ def test_the_place_is_read_with_the_snapshot(
     """What commits after the place was read is not in the snapshot: none seems newer than it is."""
     name = made.table("n int PRIMARY KEY")
 
-    def late(*, local: bool) -> str:
+    def late(terms: Terms, *, local: bool) -> str:
         made.owner.execute(f"INSERT INTO {table(name)} VALUES (1)".encode())
-        return pin(local=local)
+        return pin(terms, local=local)
 
     scan = scan_of(source, name)
     monkeypatch.setattr(snapshot, "pin", late)
@@ -570,7 +571,7 @@ def test_swapped_values_change_the_sum(source: Source, made: Made, owner: Connec
     for _ in range(5000):
         one, other = chance.sample(range(1, 401), 2)
         pairs.append((one, other, chance.choice("abcdkl")))
-    owner.execute(pin(local=False).encode())
+    owner.execute(pin(Terms(), local=False).encode())
     try:
         unswapped, swapped = _pair_sums(owner, scan, pairs)
     finally:

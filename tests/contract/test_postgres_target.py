@@ -452,8 +452,7 @@ class TestPostgresTarget(Sessions, TargetContract):
         rows = batches(PEOPLE, [person(1)], whole=True)
         staging = target.stage(attempt, PEOPLE, rows, whole=True)
         self.kill(f"hashtextextended('naviglio staging {attempt}', 0)")
-        with pytest.raises(RetryableError):
-            target.ledger()
+        assert target.ledger() is not None  # over a new session
 
         with pytest.raises(RetryableError, match="stage again"), target.begin() as transaction:
             transaction.merge(name, PEOPLE, staging)

@@ -11,6 +11,7 @@ from airflow.sdk import Connection
 from psycopg.conninfo import conninfo_to_dict
 
 from naviglio.connections.connections import Connections
+from naviglio.connections.registry import open_source, open_target
 from naviglio.errors import ConfigError
 from naviglio_airflow.connections import AirflowConnections, url_of
 
@@ -50,6 +51,30 @@ def test_other_vendors_keep_their_scheme() -> None:
         )
     )  # fmt: skip
     assert url == "mssql://u@h/d"
+
+
+@pytest.mark.parametrize(
+    ("said", "adapter"),
+    [
+        ({"conn_type": "postgres", "host": "h", "schema": "d", "login": "u"}, "postgres"),
+        ({"conn_type": "mssql", "host": "h", "schema": "d", "login": "u"}, "mssql"),
+        ({"conn_type": "mssqlpython", "host": "h", "schema": "d", "login": "u"}, "mssql"),
+        ({"conn_type": "duckdb", "schema": "/srv/w.duckdb"}, "duckdb"),
+        ("postgresql://u@h/d", "postgres"),
+        ("mssql://u@h/d?encrypt=strict&pool=none", "mssql"),
+        ("duckdb:///srv/w.duckdb", "duckdb"),
+    ],
+)
+def test_any_vendor_by_its_connections_id_alone(
+    monkeypatch: pytest.MonkeyPatch, said: str | dict[str, str], adapter: str
+) -> None:
+    """Source and target open as they are declared, by a form or by a URL; nobody is asked yet."""
+    declared = said if isinstance(said, str) else json.dumps(said)
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP", declared)
+    connections = AirflowConnections(Connections({}, None))
+    for opened in (open_source("shop", connections), open_target("shop", connections)):
+        assert type(opened).__module__.startswith(f"naviglio.adapters.{adapter}.")
+        opened.close()
 
 
 def test_an_id_that_nobody_knows_names_the_known_ones(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_an_ordinary_connection_is_enough(declared: Any, opened: Any) -> None:
     assert "Server={tcp:h,1433}" in said.text
     assert "Encrypt={yes}" in said.text
     assert "PWD={s3c/ret}" in said.text
-    assert said.login_timeout_s == 3
+    assert said.terms.login_timeout_s == 3
     declared(port=1500, conn_type="mssqlpython", extra={"encrypt": "strict"})
     MssqlHook(mssql_conn_id="w").get_conn()
     assert "Server={tcp:h,1500}" in address(urls[1]).text

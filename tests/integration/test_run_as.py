@@ -227,6 +227,56 @@ def test_no_session_comes_back_as_another(roles: Roles) -> None:
     assert roles.as_admin(alive) == [(0,)]
 
 
+LEAVING = (
+    "SET ROLE {role}",
+    "CREATE FUNCTION {schema}.leave() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$BEGIN {how}; RETURN NEW; END$$",
+    "CREATE TRIGGER leave BEFORE INSERT ON {schema}.t EXECUTE FUNCTION {schema}.leave()",
+)
+
+
+@pytest.mark.parametrize("how", ["SET ROLE NONE", "SET ROLE {other}", "RESET ROLE"])
+def test_a_target_whose_trigger_leaves_the_role(roles: Roles, how: str) -> None:
+    """What the role can't bar, its load doesn't keep; `RESET ROLE` leads nowhere else."""
+    line = declared(roles)
+    roles.allow(roles.role)
+    line.run()
+    roles.as_admin(f"GRANT {roles.other} TO {roles.login_q} WITH INHERIT FALSE, SET TRUE")
+    said = {"role": roles.role_q, "schema": line.name, "how": how.format(other=roles.other)}
+    roles.as_admin(*(statement.format(**said) for statement in LEAVING))
+    before = line.ledger()
+    line.source("INSERT INTO t VALUES (3, 'c')")
+
+    error = line.try_run()["t"].error
+
+    count = roles.as_admin(f"SELECT count(*) FROM {line.name}.t")
+    if how == "RESET ROLE":
+        assert (error, count) == (None, [(3,)])
+        return
+    assert (count, line.ledger()) == ([(2,)], before)
+    if how == "SET ROLE NONE":
+        assert isinstance(error, TargetError)
+        assert f"the load began as {roles.role!r} and became {roles.login!r}" in str(error)
+    else:  # which has no right on the ledger
+        assert isinstance(error, ConfigError)
+
+
+def test_a_login_that_inherits_the_role_is_told(
+    roles: Roles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It loads; but nothing keeps the login from writing the target without being the role."""
+    line = declared(roles)
+    roles.allow(roles.role)
+    with caplog.at_level("WARNING", "naviglio.load"):
+        line.run()
+        assert caplog.messages == []
+        roles.as_admin(f"GRANT {roles.role_q} TO {roles.login_q} WITH INHERIT TRUE")
+        line.source("INSERT INTO t VALUES (3, 'c')")
+        line.run()
+    (told,) = caplog.messages
+    assert f"login {roles.login!r} has all rights of {roles.role!r} by itself" in told
+
+
 def test_a_staging_that_its_session_lost_is_staged_again(roles: Roles) -> None:
     """Somebody may drop it once the login's session is gone: trying again is enough."""
     target = PostgresTarget(roles.url, run_as=roles.role)

@@ -7,52 +7,8 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.lines import DIFF, STREAM, Line
+from tests.values import POSTGRES
 
-# type, values; the first ones are ordinary
-VALUES = {
-    "smallint": ["1", "-32768", "32767", "0"],
-    "integer": ["1", "-2147483648", "2147483647"],
-    "bigint": ["1", "-9223372036854775808", "9223372036854775807"],
-    "boolean": ["true", "false"],
-    "numeric": ["1.0", "1.00", "NaN", "Infinity", "-Infinity", "0", "0.000", "1e-200", "123456789012345678901234567890123456789012345678901234567890.5"],
-    "numeric(9,2)": ["1.50", "-9999999.99", "NaN", "0"],
-    "numeric(38,10)": ["1.5", "-9999999999999999999999999999.9999999999", "NaN"],
-    "numeric(60,5)": ["1.5", "1234567890123456789012345678901234567890123456789012345.12345"],
-    "numeric(3,5)": ["0.00123", "-0.00999"],
-    "numeric(5,-2)": ["1200", "-99900"],
-    "real": ["1.1", "NaN", "Infinity", "-Infinity", "-0", "1e-45", "3.4028235e+38"],
-    "double precision": ["1.1", "NaN", "Infinity", "-Infinity", "-0", "5e-324", "1.7976931348623157e+308"],
-    "text": ["a", "", " ", "NULL", "\\N", "\\", "tab\there", "line\nbreak\r", "😀 e\u0301 ÿ", "'\"", "x" * 5000],
-    "varchar(5)": ["a", "", "😀😀😀😀😀", "a    "],
-    "char(5)": ["a", "", "ab   "],
-    '"char"': [],
-    "date": ["2013-01-05", "0001-01-01", "9999-12-31", "infinity", "-infinity", "4713-01-01 BC", "5874897-12-31"],
-    "time": ["12:00", "00:00", "24:00", "23:59:59.999999"],
-    "time(3)": ["12:00:00.123"],
-    "timetz": ["12:00+01", "24:00-15:59"],
-    "timestamp": ["2013-01-05 12:00", "0001-01-01", "9999-12-31 23:59:59.999999", "infinity", "-infinity", "4713-01-01 BC", "294276-12-31 23:59:59.999999"],
-    "timestamptz": ["2013-01-05 12:00+00", "0001-01-01+00", "9999-12-31 23:59:59.999999+00", "infinity", "-infinity", "4713-01-01 00:00+00 BC", "294276-12-31 23:59:59.999999+00"],
-    "timestamptz(3)": ["2013-01-05 12:00:00.123+00"],
-    "interval": ["1 day", "24 hours", "1 mon", "30 days", "-1 year 2 mons -3 days 04:05:06.000007", "178000000 years", "infinity"],
-    "uuid": ["00000000-0000-0000-0000-000000000000", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF"],
-    "bytea": ["\\x", "\\x00", "\\x00ff5c27"],
-    "json": ["{}", '{"a": 1}', '{ "a":1}', '{"b":1,"b":2}', '"x"', "null", "1.0", "1.00"],
-    "jsonb": ["{}", '{"a": 1}', '"x"', "null", "1.0", "1.00", '{"": "😀"}'],
-    "inet": ["10.0.0.1", "10.0.0.1/8", "::1"],
-    "cidr": ["10.0.0.0/8"],
-    "macaddr": ["08:00:2b:01:02:03"],
-    "bit(4)": ["1010"],
-    "varbit": ["1", "10101"],
-    "int4range": ["[1,5)", "empty", "(,)"],
-    "tstzrange": ["[2013-01-01 00:00+00,infinity)"],
-    "point": ["(1,2)", "(-0,NaN)"],
-    "integer[]": ["{}", "{1,NULL,3}", "{{1,2},{3,4}}", "[5:6]={1,2}"],
-    "text[]": ["{}", '{"",NULL,"NULL","a,b","q\\"q"}'],
-    "mood": ["sad", "happy 😀", ""],
-    "positive": ["1", "2.50"],
-    "tsvector": ["'a':1 'b':2A"],
-}  # fmt: skip
-TYPES = {name: values for name, values in VALUES.items() if values}
 EQUAL = {  # not identical, and most equal
     "numeric": ("1.0", "1.00"), "double precision": ("0", "-0"), "real": ("0", "-0"),
     "json": ('{"a":1}', '{ "a": 1}'), "jsonb": ("1.0", "1.00"), "interval": ("1 day", "24 hours"),
@@ -70,12 +26,12 @@ def sql(text: str) -> str:
 @pytest.mark.parametrize("way", [STREAM, DIFF])
 def test_every_type_and_extreme_value_arrives(line: Line, way: str) -> None:
     """As inserted, after an update of everything to its neighbour's value, and as NULL."""
-    names = {f"c{n}": kind for n, kind in enumerate(TYPES)}
+    names = {f"c{n}": kind for n, kind in enumerate(POSTGRES)}
     defined = ", ".join(f"{name} {kind}" for name, kind in names.items())
-    most = max(map(len, TYPES.values()))
+    most = max(map(len, POSTGRES.values()))
 
     def row(number: int) -> str:
-        return ", ".join(sql(v[number % len(v)]) for v in TYPES.values())
+        return ", ".join(sql(v[number % len(v)]) for v in POSTGRES.values())
 
     line.declare(t=way)
     line.source(

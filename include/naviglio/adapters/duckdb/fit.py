@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 
 from naviglio.adapters.duckdb.session import rows
-from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold
-from naviglio.adapters.duckdb.types import holds, target_type
+from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote
+from naviglio.adapters.duckdb.types import TEXT, holds, target_type
 from naviglio.model import Column, TableName, TableSchema
 
 MADE_BY = "Made by Naviglio"  # begins the comment on every table that a load created
@@ -23,6 +23,7 @@ class FoundColumn:
     nullable: bool
     has_default: bool
     computed: bool  # an insert can't set it
+    folds: bool = False  # by its collation, texts of other bytes are equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class Found:
         return not own and not self.referenced
 
 
+_ALIKE = ("'a'", "'A'", "'á'")  # NOCASE and NOACCENT take two of them for one
 _FIND = """
 SELECT schema_name, table_name, true, coalesce(comment, '') FROM duckdb_tables()
 WHERE database_name = ? AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)
@@ -100,7 +102,7 @@ def find(connection: duckdb.DuckDBPyConnection, catalogue: str, target: TableNam
                      if kind == "PRIMARY KEY"), frozenset(),
                 ),
                 checks=tuple(text for kind, _, text in constraints if kind == "CHECK"),
-                columns=tuple(map(_column, rows(connection, _COLUMNS, *place))),
+                columns=_columns(connection, place, is_table=is_table),
                 referenced=rows(connection, _REFERENCED, catalogue, name) != [(0,)],
             )  # fmt: skip
     return None
@@ -116,7 +118,30 @@ def misfits(found: Found, schema: TableSchema) -> list[str]:
             f"it has no unique index on exactly its key ({', '.join(schema.key)}) that stands in "
             "the table as PRIMARY KEY or UNIQUE. Make it with one"
         )
+    problems += [
+        f"its key column {name!r} has a collation, which DuckDB's = follows and its unique index "
+        "doesn't: one key could stand there twice. Make the column without it"
+        for name in schema.key
+        if (column := found.column(name)) is not None and column.folds
+    ]
     return problems + _columns_that_misfit(found, schema)
+
+
+def _columns(
+    connection: duckdb.DuckDBPyConnection, place: tuple[str, str, str], *, is_table: bool
+) -> tuple[FoundColumn, ...]:
+    """Read a table's columns; the catalogue doesn't tell collations, a comparison does."""
+    columns = tuple(map(_column, rows(connection, _COLUMNS, *place)))
+    texts = [quote(column.name) for column in columns if column.spelled == TEXT]
+    if not texts or not is_table:
+        return columns
+    table = ".".join(map(quote, place))
+    alike = "".join(f" UNION ALL SELECT {', '.join([text] * len(texts))}" for text in _ALIKE)
+    counts = ", ".join(f"count(DISTINCT {name})" for name in texts)
+    held = f"SELECT {', '.join(texts)} FROM {table} WHERE false{alike}"
+    (found,) = rows(connection, f"SELECT {counts} FROM ({held})")
+    folding = {name for name, n in zip(texts, found, strict=True) if n < len(_ALIKE)}
+    return tuple(replace(column, folds=quote(column.name) in folding) for column in columns)
 
 
 def _column(row: tuple[str, str, bool, bool, bool]) -> FoundColumn:

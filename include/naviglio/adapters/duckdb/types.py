@@ -60,6 +60,8 @@ def target_type(column: Column) -> str:
         return f"DECIMAL({column.precision},{column.scale})"
     if column.kind in ("timestamp", "timestamptz") and column.carrier == "string":
         return TEXT  # a seventh digit of the second, or an offset, which a timestamp would lose
+    if column.kind == "time" and (column.precision or 0) > SECOND_DIGITS:
+        return TEXT
     return _TARGET[column.kind]
 
 

@@ -1,8 +1,9 @@
 """From the driver's errors to the project's, by who acts next: the one place for it.
 
-The driver keeps neither the server's error number nor the SQLSTATE (microsoft/mssql-python#581):
-an error is known by the server's own English wording, which session.py pins, or else by the words
-that the driver has for the SQLSTATE.
+The driver keeps neither the server's error number nor the SQLSTATE (microsoft/mssql-python#581; in
+1.16.0 its core hands on the state and the text alone, and the statement's handle, which would tell
+more, is freed before the error is raised): an error is known by the server's own English wording,
+which session.py pins, or else by the words that the driver has for the SQLSTATE, one for each.
 """
 
 from __future__ import annotations
@@ -98,21 +99,26 @@ _KNOWN = (
     # the network, in the driver's words
     _Known(-1, r"Failed to load the driver", ConfigError,
            "the driver can't be loaded: a library is missing, often libltdl7 or libgssapi-krb5-2"),
-    _Known(-1, r"SSL Provider|SSL routines|TLS handshake|certificate (verify|chain)", ConfigError),
+    _Known(-1, r"Error code 0x2749\b|Connection refused", RetryableError,
+           "the connection is refused: no server listens at this address and port"),
+    _Known(-1, r"SSL Provider|SSL routines|TLS handshake|certificate (verify|chain)"
+           r"|Encryption not supported", ConfigError),
     _Known(-1, r"TCP Provider|Named Pipes Provider|Communication link failure|connection is broken"
            r"|Unable to (complete login|establish)|Login timeout expired|Connection reset"
-           r"|connection has been closed|Connection refused|Connection(Error| error)|Broken pipe"
+           r"|connection has been closed|Connection(Error| error)|Broken pipe"
            r"|network-related|Could not open a connection", RetryableError),
 )  # fmt: skip
 _WORDS = tuple((known, re.compile(known.words, re.IGNORECASE | re.DOTALL)) for known in _KNOWN)
-# The driver's words for SQLSTATEs, where the server's are unknown (another language, a new version)
-_STATES = (
+# The words that the driver has for SQLSTATEs, where the server words things otherwise
+_STATES: tuple[tuple[str, type[NaviglioError]], ...] = (
+    (r"Serialization failure", ContentionError),  # 40001: the victim of a deadlock
     (r"Communication link failure|Connection failure|unable to establish connection|not open"
-     r"|rejected the connection|Timeout expired|timeout expired|Serialization failure"
+     r"|rejected the connection|Timeout expired|timeout expired"
      r"|completion unknown|Operation canceled|Connection operation failed", RetryableError),
     (r"Invalid authorization|Invalid catalog name|Invalid schema name|Base table or view not found"
      r"|Column not found", ConfigError),
 )  # fmt: skip
+_ABSENT_WORDS = re.compile(r"Base table or view not found|Column not found")
 _NUMBERED = re.compile(r"(?:\bMsg|\berror(?: number)?|\bnumber)[ :=#]+(\d{2,5})\b", re.IGNORECASE)
 _NEXT: dict[type[NaviglioError], str] = {
     RetryableError: " Trying again is enough once the server is back.",
@@ -188,7 +194,8 @@ def is_about_rows(error: BaseException) -> bool:
 
 def is_absent(error: BaseException) -> bool:
     """Tell whether a table or column is not there."""
-    return number_of(error) in _ABSENT
+    number = number_of(error)
+    return number in _ABSENT or (number is None and bool(_ABSENT_WORDS.search(str(error))))
 
 
 def _known(error: BaseException) -> _Known | None:

@@ -11,11 +11,14 @@ import mssql_python
 from mssql_python import Connection
 
 from naviglio.adapters.mssql.errors import translated
-from naviglio.errors import ConfigError, NaviglioError, TargetError
+from naviglio.errors import ConfigError, NaviglioError, SourceError, TargetError
+from naviglio.pool import NAMES, Pool, Terms, Way, pool_of, taken
+
+# The driver would keep every closed session for whoever connects next: its application locks would
+# live on, and so would a user that it impersonates. Here a session that is closed ends.
+mssql_python.pooling(enabled=False)
 
 PORT = 1433
-LOGIN_TIMEOUT_S = 15
-LOCK_TIMEOUT_S = 60
 _PACKET_BYTES = range(4200, 32768)  # at 4096 the driver's bulk copy fails
 _PACKET_DEFAULT = 16384
 # What the driver takes by its own name; TLS is on unless the URL says otherwise.
@@ -32,22 +35,33 @@ _KEYWORDS = {
     "ip_address_preference": "IpAddressPreference",
     "packet_size": "PacketSize",
 }
-_TIMEOUTS = {"login_timeout": LOGIN_TIMEOUT_S, "lock_timeout": LOCK_TIMEOUT_S,
-             "statement_timeout": 0}  # fmt: skip
 _ANSI = ("ANSI_NULLS", "ANSI_PADDING", "ANSI_WARNINGS", "ARITHABORT", "CONCAT_NULL_YIELDS_NULL",
          "QUOTED_IDENTIFIER")  # fmt: skip
 _SCHEMES = ("mssql", "sqlserver")
+REST = (
+    "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION",
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """What a URL says: how to connect, and how long to wait (seconds, 0: without end)."""
+    """What a URL says: how to connect, how long to wait, and which sessions to keep."""
 
     text: str = field(repr=False)  # the driver's connection string: it holds the password
+    server: str
     database: str
-    login_timeout_s: int
-    lock_timeout_s: int
-    statement_timeout_s: int
+    terms: Terms
+
+    @property
+    def where(self) -> str:
+        """Where it leads, for people: no user, no password."""
+        return f"database {self.database!r} at {self.server}"
+
+    @property
+    def lock_timeout_s(self) -> int:
+        """How long to wait for a lock, in seconds; 0 waits without end."""
+        return self.terms.lock_timeout_s
 
 
 def address(url: str) -> Address:
@@ -61,7 +75,10 @@ def address(url: str) -> Address:
         raise _unreadable("it can't be taken apart") from None
     database = unquote(parts.path.removeprefix("/"))
     _refuse(parts.scheme, parts.hostname, database, options, fragment=parts.fragment)
-    timeouts = {name: _seconds(name, options, other) for name, other in _TIMEOUTS.items()}
+    try:
+        terms = taken(options)
+    except ValueError as error:
+        raise _unreadable(str(error)) from None
     host = unquote(parts.hostname or "")
     said = {
         "Server": f"tcp:{host},{port}",
@@ -72,15 +89,12 @@ def address(url: str) -> Address:
         "ConnectRetryCount": "0",
         **({"UID": unquote(parts.username)} if parts.username else {}),
         **({"PWD": unquote(parts.password)} if parts.password else {}),
-        **{_KEYWORDS[name]: value for name, value in options.items() if name in _KEYWORDS},
+        **{_KEYWORDS[name]: value for name, value in options.items()},
     }
     if not said["PacketSize"].isdecimal() or int(said["PacketSize"]) not in _PACKET_BYTES:
         raise _unreadable(f"packet_size is from {_PACKET_BYTES.start} to {_PACKET_BYTES.stop - 1}")
     text = ";".join(f"{name}={_braced(value)}" for name, value in said.items())
-    return Address(
-        text=text, database=database, login_timeout_s=timeouts["login_timeout"],
-        lock_timeout_s=timeouts["lock_timeout"], statement_timeout_s=timeouts["statement_timeout"],
-    )  # fmt: skip
+    return Address(text=text, server=f"{host}:{port}", database=database, terms=terms)
 
 
 def connect(
@@ -88,11 +102,12 @@ def connect(
 ) -> Connection:
     """Return an open connection in autocommit; `owner` acts on what only the server can mend."""
     said = address(url)
-    with translated(f"database {said.database!r}", owner):
-        connection = mssql_python.connect(said.text, autocommit=True, timeout=said.login_timeout_s)
+    with translated(said.where, owner):
+        terms = said.terms
+        connection = mssql_python.connect(said.text, autocommit=True, timeout=terms.login_timeout_s)
         try:
-            wait_s = said.lock_timeout_s if lock_wait_s is None else lock_wait_s
-            connection.timeout = said.statement_timeout_s
+            wait_s = terms.lock_timeout_s if lock_wait_s is None else lock_wait_s
+            connection.timeout = terms.statement_timeout_s
             for statement in settings(wait_s):
                 connection.execute(statement).close()
         except BaseException:
@@ -100,6 +115,31 @@ def connect(
                 connection.close()
             raise
     return connection
+
+
+def readers(url: str) -> Pool[Connection]:
+    """Return the sessions of snapshots; one that rests has no transaction open."""
+    said = address(url)
+    way = Way(open=lambda: connect(url, owner=SourceError), wake=is_alive, rest=_rest)
+    return pool_of("snapshot", url, way, said.terms, said.where)
+
+
+def is_alive(connection: Connection) -> bool:
+    """Ask the server whether a session that is between two steps is still there."""
+    return _done(connection, "SELECT 1")
+
+
+def _rest(connection: Connection) -> bool:
+    return _done(connection, *REST)
+
+
+def _done(connection: Connection, *statements: str) -> bool:
+    try:
+        for statement in statements:
+            connection.execute(statement).close()
+    except mssql_python.Error:
+        return False
+    return True
 
 
 def settings(lock_wait_s: float) -> tuple[str, ...]:
@@ -128,16 +168,9 @@ def _refuse(
         raise _unreadable("it has no host, or a part of it isn't percent-encoded")
     if not database or "/" in database:
         raise _unreadable("it names no database")
-    if unknown := sorted(options.keys() - _KEYWORDS.keys() - _TIMEOUTS.keys()):
-        known = ", ".join(sorted({*_KEYWORDS, *_TIMEOUTS}))
+    if unknown := sorted(options.keys() - _KEYWORDS.keys() - {*NAMES}):
+        known = ", ".join(sorted({*_KEYWORDS, *NAMES}))
         raise _unreadable(f"unknown parameter {unknown[0]!r}; known are {known}")
-
-
-def _seconds(name: str, options: Mapping[str, str], otherwise: int) -> int:
-    text = options.get(name, str(otherwise))
-    if not text.isdecimal():
-        raise _unreadable(f"{name} is a number of whole seconds")
-    return int(text)
 
 
 def _unreadable(why: str) -> ConfigError:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import mssql_python
 import pyarrow as pa
 import pyarrow.compute as pc
 from mssql_python import Connection
@@ -23,7 +22,6 @@ from naviglio.adapters.mssql.fence import SNAPSHOT_MARK, WRITABLE
 from naviglio.adapters.mssql.fit import find
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.hashing import joined
-from naviglio.adapters.mssql.session import connect
 from naviglio.adapters.mssql.sql import table
 from naviglio.adapters.mssql.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
@@ -37,6 +35,7 @@ from naviglio.model import (
     TableName,
     Window,
 )
+from naviglio.pool import Pool
 from naviglio.ports import Both, Buckets, Condition, Digest, Keys, Scan
 
 BATCH_ROWS = 16_384
@@ -68,20 +67,20 @@ MARK = f"SET CONTEXT_INFO 0x{SNAPSHOT_MARK.hex()}"
 COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 BEGIN = ("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", "BEGIN TRANSACTION")
 STANDS = "SELECT @@TRANCOUNT"
-END = "IF @@TRANCOUNT > 0 ROLLBACK TRANSACTION"
 ALLOW = "ALTER DATABASE CURRENT SET ALLOW_SNAPSHOT_ISOLATION ON"
 _ON = 1  # of snapshot_isolation_state; others are off or on their way
 
 
 @contextmanager
-def open_snapshot(url: str, where: str, *, fenced: bool) -> Iterator[MssqlSnapshot]:
-    """Open a moment over a connection of its own.
+def open_snapshot(
+    sessions: Pool[Connection], where: str, *, fenced: bool
+) -> Iterator[MssqlSnapshot]:
+    """Open a moment over a session of its own; what is kept of it has no transaction open.
 
     Where a fence was read of the server's own transactions (`fenced`), RetryableError for a
     connection that leads to a replica: what was committed at the fence may not be there yet.
     """
-    connection = connect(url, owner=SourceError)
-    try:
+    with sessions.session() as connection:
         with translated(where, SourceError):
             snapshot = MssqlSnapshot(connection, where)
         if fenced and not snapshot.writable:
@@ -91,11 +90,6 @@ def open_snapshot(url: str, where: str, *, fenced: bool) -> Iterator[MssqlSnapsh
                 "needs no second try."
             )
         yield snapshot
-    finally:
-        with suppress(mssql_python.Error):
-            for statement in (END, COMMITTED):  # a pool of the driver's keeps the level
-                connection.execute(statement).close()
-        connection.close()
 
 
 class MssqlSnapshot:

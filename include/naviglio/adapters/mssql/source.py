@@ -17,7 +17,7 @@ from naviglio.adapters.mssql.fence import DECLARED, read_fence, read_version
 from naviglio.adapters.mssql.fit import Found, find
 from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.hashing import HASH_SPEC
-from naviglio.adapters.mssql.session import address, connect
+from naviglio.adapters.mssql.session import address, connect, readers
 from naviglio.adapters.mssql.snapshot import MssqlSnapshot, open_snapshot
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
 from naviglio.adapters.mssql.statements import highest
@@ -52,10 +52,11 @@ ORDER BY c.column_id
 
 
 class MssqlSource:
-    """A database that is read; each snapshot has a connection of its own."""
+    """A database that is read; sessions of snapshots are kept as the URL says."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._reading = readers(url)
         self._where = f"database {address(url).database!r}"
         self._open: Connection | None = None
         self._fenced = False
@@ -107,10 +108,11 @@ class MssqlSource:
 
     def snapshot(self) -> AbstractContextManager[MssqlSnapshot]:
         """Open one moment: a SNAPSHOT transaction where the database allows it, else `torn`."""
-        return open_snapshot(self._url, self._where, fenced=self._fenced)
+        return open_snapshot(self._reading, self._where, fenced=self._fenced)
 
     def close(self) -> None:
-        """Give back the connection; a later question opens another."""
+        """Give back the connections; a later question opens others."""
+        self._reading.close()
         connection, self._open = self._open, None
         if connection is not None:
             with suppress(mssql_python.Error):

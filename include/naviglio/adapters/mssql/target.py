@@ -32,7 +32,7 @@ from naviglio.adapters.mssql.impersonation import (
     take,
     unseen,
 )
-from naviglio.adapters.mssql.session import address, connect
+from naviglio.adapters.mssql.session import address, connect, is_alive
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, literal
 from naviglio.adapters.mssql.transaction import MssqlTransaction, Standing
 from naviglio.errors import ConfigError, RetryableError, TargetError
@@ -204,6 +204,8 @@ class MssqlTarget:
     @contextmanager
     def _session(self, doing: str = "") -> Iterator[Connection]:
         """Give the open session; a lost one is forgotten, and the locks with it."""
+        if self._open is not None and not is_alive(self._open):
+            self._forget()
         if self._open is None:
             self._clear()
             self._where = f"target database {address(self._url).database!r}"

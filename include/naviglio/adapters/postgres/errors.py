@@ -23,7 +23,11 @@ _RAISED = "exec_stmt_raise"  # the server's function by which PL/pgSQL says what
 _MOMENTARY = re.compile(
     r"starting up|shutting down|recovery|too many|slots|not yet accept|terminat", re.I
 )
-_REFUSED_LOGIN = re.compile(r"FATAL:|no password supplied|invalid .* option|authentication", re.I)
+_REFUSED_LOGIN = re.compile(
+    r"FATAL:|no password supplied|invalid .* (option|value)|authentication|not support SSL"
+    r"|certificate",
+    re.I,
+)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA
-from naviglio.adapters.postgres.types import target_type
+from naviglio.adapters.postgres.types import MOST_SECOND_DIGITS, target_type
 from naviglio.model import Column, TableName, TableSchema
 
 MADE_BY = "Made by Naviglio"  # begins the comment on every table that a load created
@@ -137,7 +137,7 @@ def _columns_that_misfit(found: Found, schema: TableSchema) -> list[str]:
                 )
         elif column.computed:
             problems.append(f"its column {column.name!r} is computed. Make it an ordinary one")
-        elif column.spelled != source.source_type and not holds(column.spelled, source):
+        elif not (_is_same(column.spelled, source) or holds(column.spelled, source)):
             problems.append(
                 f"its column {column.name!r} is {column.spelled}, narrower than"
                 f" {target_type(source)}. Alter its type"
@@ -164,7 +164,7 @@ _WIDER = {
     "bigint": ("bigint",),
     "real": ("real", "double precision"),
 }
-_SECOND_DIGITS = 6
+_OTHERS = ("money", "xml")  # no source of PostgreSQL says these: another vendor's, of other values
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,11 @@ class _Type:
         return cls(_SPELLED.get(name, name), first, int(match["second"] or 0))
 
 
+def _is_same(actual: str, column: Column) -> bool:
+    """Tell whether a column of the source has this very type."""
+    return actual == column.source_type and actual not in _OTHERS
+
+
 def holds(actual: str, column: Column) -> bool:
     """Tell whether a column of type `actual` (as the catalogue spells it) holds every value."""
     want, have = _Type.of(target_type(column)), _Type.of(actual)
@@ -196,7 +201,7 @@ def holds(actual: str, column: Column) -> bool:
         return have.name == "character varying" and (unbounded or wide)
     if have.name not in _WIDER.get(want.name, (want.name,)):
         return False
-    return have.first is None or have.first >= (column.precision or _SECOND_DIGITS)
+    return have.first is None or have.first >= (column.precision or MOST_SECOND_DIGITS)
 
 
 def _in_numeric(want: _Type, have: _Type) -> bool:

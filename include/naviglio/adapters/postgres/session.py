@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import adbc_driver_manager
 import psycopg
@@ -15,9 +16,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from naviglio.adapters.postgres.errors import translate, translated
 from naviglio.adapters.postgres.sql import literal
 from naviglio.errors import ConfigError, NaviglioError, RetryableError, SourceError
+from naviglio.pool import NAMES, Terms, taken
 
 SNAPSHOT_NAME = "naviglio-snapshot"  # application_name: the fence knows its own readers by it
-CONNECT_TIMEOUT_S = 10
 _SETTINGS = {
     "search_path": "pg_catalog",  # nothing can stand before the server's own functions
     "TimeZone": "UTC",
@@ -26,7 +27,6 @@ _SETTINGS = {
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "lc_monetary": "C",
-    "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
     "row_security": "off",  # a policy that would hide rows is an error
@@ -46,16 +46,39 @@ _LOST = re.compile(
 )
 
 
-def pin(*, local: bool) -> str:
-    """Return the statement that pins what texts and hashes depend on.
+def pin(terms: Terms, *, local: bool) -> str:
+    """Return the statement that pins what texts and hashes depend on, and how long it waits.
 
     `local` keeps the settings to the transaction, which a pooler between allows.
     """
+    waits = {
+        "lock_timeout": f"{terms.lock_timeout_s}s",
+        "statement_timeout": f"{terms.statement_timeout_s}s",
+    }
     calls = [
-        f"set_config({literal(k)}, {literal(v)}, {literal(local)})" for k, v in _SETTINGS.items()
+        f"set_config({literal(k)}, {literal(v)}, {literal(local)})"
+        for k, v in {**_SETTINGS, **waits}.items()
     ]
     calls.append(_CLIENT_GONE.format(local=literal(local)))
     return f"SELECT {' || '.join(calls)} AS pinned"
+
+
+def parted(url: str) -> tuple[str, Terms]:
+    """Return what libpq reads of a URL, and what this project does; the URL isn't shown."""
+    if "://" not in url:  # libpq's other form, which tests use
+        return url, Terms()
+    plain, _, query = url.partition("?")
+    said = [part.partition("=") for part in query.split("&") if part]
+    mine = {name: unquote(value) for name, _, value in said if name in NAMES}
+    others = "&".join("".join(part) for part in said if part[0] not in NAMES)  # as they were
+    try:
+        terms = taken(mine)
+    except ValueError as error:
+        raise ConfigError(
+            f"the connection's URL is not understood: {error}. Write "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE?NAME=VALUE, all percent-encoded."
+        ) from None
+    return plain + (f"?{others}" if others else ""), terms
 
 
 def pins_of_texts() -> list[str]:
@@ -66,9 +89,10 @@ def pins_of_texts() -> list[str]:
 
 def conninfo(url: str, application_name: str) -> str:
     """Return what libpq connects by; ConfigError when the URL can't be read (it isn't shown)."""
+    plain, terms = parted(url)
     with translated("the source", SourceError):
-        given: dict[str, Any] = dict(conninfo_to_dict(url))
-        given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+        given: dict[str, Any] = dict(conninfo_to_dict(plain))
+        given.setdefault("connect_timeout", terms.login_timeout_s)
         return make_conninfo(
             **{**given, "application_name": application_name, "client_encoding": "UTF8"}
         )
@@ -76,8 +100,9 @@ def conninfo(url: str, application_name: str) -> str:
 
 def place_of(url: str) -> str:
     """Return where a URL leads, for people: no user, no password."""
+    plain, _ = parted(url)
     with translated("the source", SourceError):
-        given = conninfo_to_dict(url)
+        given = conninfo_to_dict(plain)
     host, port = given.get("host") or "localhost", given.get("port") or 5432
     return f"source {given.get('dbname') or given.get('user') or ''} at {host}:{port}"
 

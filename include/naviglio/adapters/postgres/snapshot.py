@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from naviglio.adapters.postgres.places import (
 from naviglio.adapters.postgres.session import (
     SNAPSHOT_NAME,
     conninfo,
+    parted,
     pin,
     pins_of_texts,
     place_of,
@@ -32,31 +34,63 @@ from naviglio.adapters.postgres.session import (
 from naviglio.adapters.postgres.sql import table
 from naviglio.errors import RetryableError
 from naviglio.model import Place, TableName, TableSchema, Window
+from naviglio.pool import Pool, Terms, Way, pool_of
 from naviglio.ports import Buckets, Digest, Scan
 
 BATCH_BYTES = 8 << 20  # of what travels; what ADBC decodes to is of the same order
 _LOCKABLE = ("r", "p")
 
 
+def readers(url: str) -> Pool[adbc.Connection]:
+    """Return the sessions of snapshots; one that rests has no transaction open."""
+
+    def opened() -> adbc.Connection:
+        with translated_adbc(where):
+            connection = adbc.connect(conninfo(url, SNAPSHOT_NAME))
+            connection.adbc_connection.set_autocommit(True)
+        return connection
+
+    where, (_, terms) = place_of(url), parted(url)
+    return pool_of("snapshot", url, Way(open=opened, wake=_wake, rest=_rest), terms, where)
+
+
+def _wake(connection: adbc.Connection) -> bool:
+    """Ask the server, then begin a transaction: it stands from its first statement."""
+    try:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("RESET ROLE")  # whatever was done in it, it is its login's again
+        connection.adbc_connection.set_autocommit(False)
+    except adbc_driver_manager.Error:
+        return False
+    return True
+
+
+def _rest(connection: adbc.Connection) -> bool:
+    try:
+        connection.rollback()
+        connection.adbc_connection.set_autocommit(True)
+    except adbc_driver_manager.Error:
+        return False
+    return True
+
+
 @contextmanager
-def open_snapshot(url: str, fenced_at: int = 0) -> Iterator[PostgresSnapshot]:
-    """Open a connection of its own and take the snapshot now.
+def open_snapshot(
+    sessions: Pool[adbc.Connection], url: str, fenced_at: int = 0
+) -> Iterator[PostgresSnapshot]:
+    """Take the snapshot now, in a session of its own.
 
     `fenced_at` is the position in the log where the fence was read. Raises RetryableError where the
     connection leads to a server that is not there yet: its rows would be missed for ever.
     """
-    where = place_of(url)
-    with translated_adbc(where):
-        connection = adbc.connect(conninfo(url, SNAPSHOT_NAME))
-    snapshot: PostgresSnapshot | None = None
-    try:
-        snapshot = PostgresSnapshot(connection, where, fenced_at)
-        yield snapshot
-    finally:
-        with translated_adbc(where):
-            if snapshot is not None:
+    where, (_, terms) = place_of(url), parted(url)
+    with sessions.session() as connection:
+        snapshot = PostgresSnapshot(connection, where, terms, fenced_at)
+        try:
+            yield snapshot
+        finally:
+            with translated_adbc(where):
                 snapshot.leave()
-            connection.close()
 
 
 class PostgresSnapshot:
@@ -68,7 +102,9 @@ class PostgresSnapshot:
 
     torn = ""
 
-    def __init__(self, connection: adbc.Connection, where: str, fenced_at: int) -> None:
+    def __init__(
+        self, connection: adbc.Connection, where: str, terms: Terms, fenced_at: int
+    ) -> None:
         self._connection = connection
         self._where = where
         self._left_early = False
@@ -80,7 +116,7 @@ class PostgresSnapshot:
         [here] = self._rows(HERE)  # takes the snapshot
         check_reached(fenced_at, here["reached"], where)
         self._place = place_from(here)
-        self._rows(pin(local=True))
+        self._rows(pin(terms, local=True))
 
     def place(self, since: Place | None) -> Place:
         """Return where this moment stands; IdentityError unless it follows `since`."""
@@ -100,9 +136,14 @@ class PostgresSnapshot:
             yield from self._reading
 
     def leave(self) -> None:
-        """End a read whose consumer failed: closing a connection that is read from crashes."""
+        """End a read whose consumer failed: closing a connection that is read from crashes.
+
+        Where one was cancelled, the session ends: the cancel may hit whatever comes next in it.
+        """
         if self._reading is not None:
             self._reading.close()
+        if self._left_early:
+            self._connection.close()
 
     def digest(
         self, scan: Scan, by: Buckets | Sequence[Window], event_time: str = ""

@@ -14,12 +14,13 @@ from naviglio.adapters.postgres.errors import translated
 from naviglio.adapters.postgres.fence import read_fence
 from naviglio.adapters.postgres.hashing import HASH_SPEC
 from naviglio.adapters.postgres.places import REACHED
-from naviglio.adapters.postgres.session import conninfo, pin, place_of
-from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot
+from naviglio.adapters.postgres.session import conninfo, parted, pin, place_of
+from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot, readers
 from naviglio.adapters.postgres.statements import highest
 from naviglio.adapters.postgres.types import CatalogueColumn
 from naviglio.errors import ConfigError, SourceError
 from naviglio.model import Column, Fence, TableName, TableSchema
+from naviglio.pool import Pool, Way, pool_of
 from naviglio.ports import LOWEST, Source, SourceTraits
 
 Row = dict[str, Any]
@@ -33,13 +34,14 @@ def open_source(url: str) -> Source:
 class PostgresSource:
     """A PostgreSQL database (14 or newer) as a source.
 
-    One idle connection serves the catalogue and the fence; each snapshot has its own.
+    Its sessions are kept between questions, and between snapshots, as the URL says.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._where = place_of(url)
-        self._connection: psycopg.Connection[Row] | None = None
+        self._asking = _askers(url)
+        self._reading = readers(url)
         self._fenced_at = 0  # position in the log
 
     @property
@@ -56,9 +58,10 @@ class PostgresSource:
 
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
-        with translated(self._where, SourceError):
-            fence = read_fence(self._connected(), margin_s, safety_lag_s)
-        self._fenced_at = int(self._rows(f"SELECT {REACHED} AS reached")[0]["reached"])
+        with translated(self._where, SourceError), self._asking.session() as connection:
+            fence = read_fence(connection, margin_s, safety_lag_s)
+            found = connection.execute(f"SELECT {REACHED} AS reached".encode()).fetchall()
+        self._fenced_at = int(found[0]["reached"])
         return fence
 
     def above(self, name: TableName, column: Column) -> int:
@@ -68,13 +71,12 @@ class PostgresSource:
 
     def snapshot(self) -> AbstractContextManager[PostgresSnapshot]:
         """Open one snapshot-consistent, read-only moment, never before the last fence."""
-        return open_snapshot(self._url, self._fenced_at)
+        return open_snapshot(self._reading, self._url, self._fenced_at)
 
     def close(self) -> None:
-        """Give back the connection; a later question opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Give back the sessions; a later question opens others."""
+        self._asking.close()
+        self._reading.close()
 
     def _oid(self, table: TableName) -> int:
         found = self._rows(catalogue.relation(table))
@@ -90,25 +92,32 @@ class PostgresSource:
         return int(found[0]["oid"])
 
     def _rows(self, statement: str) -> list[Row]:
-        with translated(self._where, SourceError):
-            return self._connected().execute(statement.encode()).fetchall()
+        with translated(self._where, SourceError), self._asking.session() as connection:
+            return connection.execute(statement.encode()).fetchall()
 
-    def _connected(self) -> psycopg.Connection[Row]:
-        """Return the connection, a new one when a restarted server dropped the last."""
-        if self._connection is not None and self._alive(self._connection):
-            return self._connection
-        self.close()
-        opened = psycopg.connect(
-            conninfo(self._url, "naviglio"), autocommit=True, row_factory=dict_row
-        )
-        opened.execute(pin(local=False).encode())
-        self._connection = opened
-        return opened
 
-    @staticmethod
-    def _alive(connection: psycopg.Connection[Row]) -> bool:
-        try:
-            connection.execute(b"SELECT 1")
-        except psycopg.Error:
-            return False
-        return True
+def _askers(url: str) -> Pool[psycopg.Connection[Row]]:
+    """Return the sessions that ask the catalogue and the fence."""
+
+    def opened() -> psycopg.Connection[Row]:
+        with translated(where, SourceError):
+            connection = psycopg.connect(
+                conninfo(url, "naviglio"), autocommit=True, row_factory=dict_row
+            )
+            connection.execute(pin(terms, local=False).encode())
+        return connection
+
+    where, (_, terms) = place_of(url), parted(url)
+    return pool_of("catalogue", url, Way(open=opened, wake=_alive, rest=_idle), terms, where)
+
+
+def _alive(connection: psycopg.Connection[Row]) -> bool:
+    try:
+        connection.execute(b"RESET ROLE")  # whatever was done in it, it is its login's again
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _idle(connection: psycopg.Connection[Row]) -> bool:
+    return connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

@@ -22,7 +22,6 @@ from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, Target
 
 log = logging.getLogger("naviglio.load")
-_LOCK_WAIT_S = 60.0
 _MEMORY_KB = 256 * 1024  # of a sort or a hash, and of building the key's index
 
 
@@ -38,7 +37,7 @@ class PostgresTarget:
     merges and records as that role; the first one, the login's, stages and is never that role.
     """
 
-    def __init__(self, url: str, *, lock_wait_s: float = _LOCK_WAIT_S, run_as: str = "") -> None:
+    def __init__(self, url: str, *, lock_wait_s: float | None = None, run_as: str = "") -> None:
         self._url = url
         self._lock_wait_s = lock_wait_s
         self._run_as = run_as
@@ -145,6 +144,8 @@ class PostgresTarget:
                 yield transaction
                 if connection is own:
                     _drop(own, transaction.merged)
+                else:
+                    login.refuse_changed(connection, self._run_as)
             if connection is not own:  # only their owner may
                 _drop(own, transaction.merged)
 
@@ -167,7 +168,8 @@ class PostgresTarget:
             connection.close()
 
     def _connection(self) -> psycopg.Connection:
-        if self._open is None or self._open.closed:
+        """Return the login's session, a new one where a restarted server dropped the last."""
+        if not login.is_alive(self._open):
             self._alive.clear()  # the locks went with the session
             connection = login.connect(self._url, self._lock_wait_s)
             self._where = f"target database {connection.info.dbname!r}"
@@ -179,7 +181,7 @@ class PostgresTarget:
         own = self._connection()
         if not self._run_as:
             return own
-        if self._role is None or self._role.closed:
+        if not login.is_alive(self._role):
             login.refuse_stranger(own, self._run_as)
             self._role = login.connect(self._url, self._lock_wait_s, self._run_as)
         return self._role

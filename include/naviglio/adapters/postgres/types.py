@@ -54,6 +54,7 @@ _WITHOUT_ORDER = frozenset(
 )  # so neither GROUP BY nor a unique index
 _SECONDS = frozenset({"time", "timestamp", "timestamptz", "timetz", "interval"})
 _MOST_DIGITS = 38  # of decimal128
+MOST_SECOND_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,7 @@ def can_be_key(found: CatalogueColumn) -> bool:
     return found.type not in _WITHOUT_ORDER and found.element_type is None
 
 
+_TIMES = frozenset({"time", "timestamp", "timestamptz"})
 _TARGET: dict[Kind, str] = {
     "int16": "smallint",
     "int32": "integer",
@@ -154,6 +156,11 @@ _TARGET: dict[Kind, str] = {
 }
 
 
+def _finer(column: Column) -> bool:
+    """Tell whether a time that is carried as text has more digits than PostgreSQL's."""
+    return column.kind != "time" or (column.precision or 0) > MOST_SECOND_DIGITS
+
+
 def target_type(column: Column) -> str:
     """Return the type by which to create a column that holds all that the logical column holds.
 
@@ -161,7 +168,7 @@ def target_type(column: Column) -> str:
     """
     if column.kind == "decimal":
         return f"numeric({column.precision},{column.scale})"
-    if column.kind in ("timestamp", "timestamptz") and column.carrier == "string":
+    if column.kind in _TIMES and column.carrier == "string" and _finer(column):
         return "text"  # a seventh digit of the second, or an offset, which a timestamp would lose
     if column.kind == "text" and column.length is not None:
         return f"varchar({column.length})"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import mssql_python
 import pytest
+from mssql_python import ddbc_bindings
 from mssql_python.exceptions import raise_exception
 
 from naviglio.adapters.mssql.errors import (
+    _KNOWN,
     column_of,
     constraint_of,
+    is_absent,
     is_lost,
     number_of,
     said,
@@ -68,6 +74,58 @@ CASES = [
      "connection later.", RetryableError),
     (9002, "42000", "The transaction log for database 'd' is full due to 'LOG_BACKUP'.",
      TargetError),
+    (1105, "42000", "Could not allocate space for object 'dbo.t' in database 'd' because the "
+     "'PRIMARY' filegroup is full.", TargetError),
+    (701, "42000", "There is insufficient system memory in resource pool 'default' to run this "
+     "query.", RetryableError),
+    (976, "42000", "The target database, 'd', is participating in an availability group and is "
+     "currently not accessible for queries.", RetryableError),
+    (4221, "42000", "Login to read-secondary failed due to long wait on "
+     "'HADR_DATABASE_WAIT_FOR_TRANSITION_TO_VERSIONING'.", RetryableError),
+    (6005, "HY000", "SHUTDOWN is in progress.", RetryableError),
+    (10928, "HY000", "Resource ID : 1. The request limit for the database is 30 and has been "
+     "reached.", RetryableError),
+    (17142, "42000", "SQL Server service has been paused. No new connections will be allowed.",
+     RetryableError),
+    (18401, "42000", "Login failed for user 'u'. Reason: Server is in script upgrade mode. Only "
+     "administrator can connect at this time.", RetryableError),
+    (40501, "HY000", "The service is currently busy. Retry the request after 10 seconds.",
+     RetryableError),
+    (18452, "28000", "Login failed. The login is from an untrusted domain and cannot be used with "
+     "Integrated authentication.", ConfigError),
+    (916, "08004", 'The server principal "u" is not able to access the database "d" under the '
+     "current security context.", ConfigError),
+    (230, "42000", "The UPDATE permission was denied on the column 'a' of the object 't', database "
+     "'d', schema 'dbo'.", ConfigError),
+    (297, "42000", "The user does not have permission to perform this action.", ConfigError),
+    (300, "42000", "VIEW SERVER STATE permission was denied on object 'server', database 'master'.",
+     ConfigError),
+    (371, "42000", "The SELECT permission was denied on the schema 'dbo'.", ConfigError),
+    (1088, "42S02", 'Cannot find the object "dbo.t" because it does not exist or you do not have '
+     "permissions.", ConfigError),
+    (15151, "42000", "Cannot find the user 'u', because it does not exist or you do not have "
+     "permission.", ConfigError),
+    (15517, "42000", 'Cannot execute as the database principal because the principal "u" does not '
+     "exist, this type of principal cannot be impersonated, or you do not have permission.",
+     ConfigError),
+    (3906, "42000", 'Failed to update database "d" because the database is read-only.',
+     ConfigError),
+    (3952, "42000", "Snapshot isolation transaction failed accessing database 'd' because snapshot "
+     "isolation is not allowed in this database.", ConfigError),
+    (220, "22003", "Arithmetic overflow error for data type tinyint, value = secret.", DataError),
+    (241, "22007", "Conversion failed when converting date and/or time from character string.",
+     DataError),
+    (242, "22007", "The conversion of a nvarchar data type to a datetime data type resulted in an "
+     "out-of-range value.", DataError),
+    (1946, "42000", "Operation failed. The index entry of length 1800 bytes for the index 'pk' "
+     "exceeds the maximum length of 900 bytes for clustered indexes.", DataError),
+    (8114, "42000", "Error converting data type nvarchar to numeric.", DataError),
+    (8023, "42000", "The incoming tabular data stream (TDS) remote procedure call (RPC) protocol "
+     'stream is incorrect. Parameter 3 ("@p"): The supplied value is not a valid instance of data '
+     "type float. Check the source data for invalid values.", DataError),
+    (9400, "42000", "XML parsing: line 1, character 5, unexpected end of input", DataError),
+    (13609, "42000", "JSON text is not properly formatted. Unexpected character 's' is found at "
+     "position 0.", DataError),
 ]  # fmt: skip
 
 
@@ -89,6 +147,56 @@ def test_who_acts(number: int, state: str, text: str, kind: type[NaviglioError])
     assert "ODBC" not in str(error)
 
 
+def documented() -> dict[int, str]:
+    """Return the class of each number that the page of SQL Server lists."""
+    page = (Path(__file__).parents[4] / "docs" / "mssql.md").read_text("utf-8")
+    rows = re.findall(r"^\| (tried again by itself|`\w+Error`) \| (.*) \|$", page, re.MULTILINE)
+    return {
+        int(number): "ContentionError" if kind.startswith("tried") else kind.strip("`")
+        for kind, told in rows
+        for number in re.findall(r"\b\d{3,5}\b", told)
+    }
+
+
+def test_the_page_lists_what_is_known() -> None:
+    """Every number of the page has a case here, with its class; every known number is on the page.
+
+    The class of 1105 and 9002 is the server's owner: of the target here, of a source likewise.
+    """
+    cases = {number: kind.__name__ for number, _, _, kind in CASES}
+    assert documented() == cases
+    assert {known.number for known in _KNOWN if known.number > 0} == set(cases)
+
+
+@pytest.mark.parametrize(
+    ("states", "kind"),
+    [
+        (("40001",), ContentionError),
+        (("08001", "08003", "08004", "08007", "08S01", "40003", "HYT00", "HYT01", "HY008"),
+         RetryableError),
+        (("28000", "3D000", "3F000", "42S02", "42S22"), ConfigError),
+        (("22001", "22003", "22007", "22008", "22018", "23000", "44000"), DataError),
+        (("42000", "HY000", "25000"), TargetError),
+    ],
+)  # fmt: skip
+def test_the_words_for_states_are_still_the_drivers(
+    states: tuple[str, ...], kind: type[NaviglioError]
+) -> None:
+    """Where the server's words are unknown: the driver has the words for each SQLSTATE."""
+    for state in states:
+        error = driver_error(state, "Quelque chose d'inconnu")
+        assert type(translate(error, "w", TargetError)) is kind, state
+        assert is_absent(error) is (state in ("42S02", "42S22")), state
+
+
+def test_the_driver_tells_no_number_yet() -> None:
+    """When it does, they are better than words: read them in errors.py, and mend the page."""
+    error = driver_error("23000", CASES[3][2])
+    assert {*vars(error)} == {"driver_error", "ddbc_error", "message"}
+    told = {name for name in dir(vars(ddbc_bindings)["ErrorInfo"]) if not name.startswith("_")}
+    assert told == {"sqlState", "ddbcErrorMsg"}
+
+
 def test_what_is_blamed() -> None:
     """Column and constraint come from the server's words."""
     errors = {number: driver_error(state, text) for number, state, text, _ in CASES}
@@ -102,6 +210,7 @@ def test_what_is_blamed() -> None:
     ("state", "text", "kind"),
     [
         ("08S01", "TCP Provider: Error code 0x68", RetryableError),
+        ("08001", "TCP Provider: Error code 0x2749", RetryableError),
         ("08001", "Login timeout expired", RetryableError),
         ("HYT00", "Une erreur", RetryableError),
         ("08001", "SSL Provider: [error:0A000086:SSL routines::certificate verify failed]",

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import socket
+from typing import cast
 from urllib.parse import quote as percent
 
+import mssql_python
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mssql_python import Connection
 from mssql_python.connection_string_parser import _ConnectionStringParser
+from mssql_python.pooling import PoolingManager
 
-from naviglio.adapters.mssql.session import address, connect, settings
+from naviglio.adapters.mssql.session import REST, _rest, address, connect, is_alive, settings
 from naviglio.errors import ConfigError, NaviglioError
+from naviglio.pool import Terms
+from tests.unit.adapters.mssql.recorder import Recorder
 from tests.unit.adapters.mssql.tsql import parsed
 
 WORDS = st.text(
@@ -43,7 +49,7 @@ def test_what_a_url_may_say() -> None:
     assert read["server"] == "tcp:::1,14330"
     assert (read["encrypt"], read["trustservercertificate"]) == ("strict", "yes")
     told = address(url)
-    assert (told.lock_timeout_s, told.login_timeout_s, told.statement_timeout_s) == (5, 3, 600)
+    assert told.terms == Terms(lock_timeout_s=5, login_timeout_s=3, statement_timeout_s=600)
 
 
 @given(WORDS, WORDS, WORDS)
@@ -89,12 +95,32 @@ def test_the_session_is_pinned() -> None:
     assert "SET LOCK_TIMEOUT 50" in settings(0.05)
 
 
+def test_a_closed_session_ends() -> None:
+    """The driver's own pool would keep it, with its locks and whom it acts as, for anybody."""
+    assert not PoolingManager.is_enabled()
+    assert PoolingManager.is_initialized()  # so that no connection turns it on
+
+
+def test_a_session_that_rests_has_no_transaction_and_is_asked_before_use() -> None:
+    """Whatever its snapshot set; one that can't be laid to rest, or is gone, is not lent again."""
+    for statement in REST:
+        parsed(statement)
+    recorder = Recorder()
+    session = cast("Connection", recorder)
+    assert is_alive(session)
+    assert _rest(session)
+    assert recorder.calls == ["SELECT 1", *REST]
+    gone = cast("Connection", Recorder(lambda _: mssql_python.OperationalError("gone", "")))
+    assert not is_alive(gone)
+    assert not _rest(gone)
+
+
 def test_no_server() -> None:
     """A server that is away, or a driver that can't be loaded, is told without the password."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(NaviglioError, match="database 'd'") as caught:
+    with pytest.raises(NaviglioError, match=f"database 'd' at 127.0.0.1:{port}: ") as caught:
         connect(f"mssql://u:secret@127.0.0.1:{port}/d?login_timeout=2")
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -289,3 +289,14 @@ def test_closing_gives_locks_back_and_clears_what_the_dead_left(opened: Opened) 
     target.close()
     assert recorder.calls[-2:] == [ledger.RELEASE, staging.STAGINGS]
     target.close()
+
+
+def test_a_session_that_is_gone_between_two_steps_is_made_again(opened: Opened) -> None:
+    """Nothing fails but what was staged over it, which is staged again."""
+    target, recorder = opened()
+    told, gone = recorder._answer, [mssql_python.OperationalError("Communication link failure", "")]
+    recorder._answer = lambda text: gone.pop() if text == "SELECT 1" and gone else told(text)
+    assert target.ledger() == {}
+    assert not gone
+    with pytest.raises(RetryableError, match="stage again"):
+        load(target)

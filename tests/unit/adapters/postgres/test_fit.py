@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from naviglio.adapters.postgres.fit import holds
-from naviglio.model import Column, Kind
+from naviglio.adapters.postgres.fit import Found, FoundColumn, holds, misfits
+from naviglio.model import Column, Kind, TableSchema
 
 CARRIERS: dict[Kind, str] = {
     "int16": "int16", "int32": "int32", "int64": "int64", "float32": "float", "float64": "double",
@@ -55,6 +57,11 @@ def column(
             ["time without time zone", "text"],
             ["time(0) without time zone", "time with time zone"],
         ),
+        (
+            column("time", digits=(7, 0)),
+            ["text", "character varying"],
+            ["time without time zone", "timestamp without time zone"],
+        ),
         (column("interval"), ["interval"], ["interval day to second", "interval(3)"]),
         (column("uuid"), ["uuid", "text"], ["bytea"]),
         (column("jsonb"), ["jsonb", "text"], ["json"]),
@@ -77,3 +84,24 @@ def test_a_shorter_time_at_the_source_fits_a_shorter_time() -> None:
     )
     assert holds("timestamp(3) without time zone", wanted)
     assert not holds("timestamp(0) without time zone", wanted)
+
+
+def test_a_type_that_only_shares_its_name_with_anothers_is_not_the_same() -> None:
+    """`money` of SQL Server has four digits behind the point, PostgreSQL's two and a locale."""
+    money = replace(column("decimal", digits=(19, 4)), source_type="money")
+    key = replace(column("int32"), name="id", source_type="integer")
+    schema = TableSchema(columns=(key, money), key=("id",))
+
+    def found(spelled: str) -> Found:
+        columns = [
+            FoundColumn(name=name, spelled=type_, base=type_, required=False, computed=False)
+            for name, type_ in (("id", "integer"), ("c", spelled))
+        ]
+        return Found(
+            kind="r", comment="", owned=True, lacking_rights=(), unique=(frozenset({"id"}),),
+            columns=tuple(columns),
+        )  # fmt: skip
+
+    assert misfits(found("numeric(19,4)"), schema) == []
+    (problem,) = misfits(found("money"), schema)
+    assert "'c' is money, narrower than numeric(19,4)" in problem

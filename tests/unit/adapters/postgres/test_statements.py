@@ -11,6 +11,7 @@ from naviglio.adapters.postgres import hashing, statements
 from naviglio.adapters.postgres.session import pin
 from naviglio.adapters.postgres.sql import array, literal, quote, table
 from naviglio.model import Column, Kind, TableName, TableSchema, Window
+from naviglio.pool import Terms
 from naviglio.ports import IsNull, Scan
 
 
@@ -187,9 +188,10 @@ def test_all_else_is_hashed_by_its_bytes(found: Column, send: str) -> None:
 
 def test_pinned_settings_may_last_for_the_transaction_alone() -> None:
     """A pooler between then sees nothing of them."""
-    assert "set_config('TimeZone', 'UTC', true)" in pin(local=True)
-    assert "set_config('search_path', 'pg_catalog', false)" in pin(local=False)
-    assert "set_config('client_connection_check_interval', '10s', true)" in pin(local=True)
+    assert "set_config('TimeZone', 'UTC', true)" in pin(Terms(), local=True)
+    assert "set_config('search_path', 'pg_catalog', false)" in pin(Terms(), local=False)
+    checked = "set_config('client_connection_check_interval', '10s', true)"
+    assert checked in pin(Terms(), local=True)
 
 
 @pytest.mark.parametrize(
