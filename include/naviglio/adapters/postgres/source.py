@@ -60,13 +60,13 @@ class PostgresSource:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
         with translated(self._where, SourceError), self._asking.session() as connection:
             fence = read_fence(connection, margin_s, safety_lag_s)
-            found = connection.execute(f"SELECT {REACHED} AS reached".encode()).fetchall()
-        self._fenced_at = int(found[0]["reached"])
+        self._note_place()
         return fence
 
     def above(self, name: TableName, column: Column) -> int:
         """Return the integer above all that are committed in the column."""
         [found] = self._rows(highest(name, column.name))
+        self._note_place()
         return LOWEST if found["highest"] is None else int(found["highest"]) + 1
 
     def snapshot(self) -> AbstractContextManager[PostgresSnapshot]:
@@ -77,6 +77,11 @@ class PostgresSource:
         """Give back the sessions; a later question opens others."""
         self._asking.close()
         self._reading.close()
+
+    def _note_place(self) -> None:
+        """Remember how far the server's log is: a snapshot must not stand before it."""
+        [found] = self._rows(f"SELECT {REACHED} AS reached")
+        self._fenced_at = max(self._fenced_at, int(found["reached"]))
 
     def _oid(self, table: TableName) -> int:
         found = self._rows(catalogue.relation(table))
