@@ -193,7 +193,7 @@ def test_a_merge_is_told_to_rebuild_indexes_where_the_plan_says_so(
     """By the figures, which are logged."""
     monkeypatch.setattr(plan, "REBUILD_GAIN", gain)
     target = Indexed(estimate=4)
-    with caplog.at_level("INFO", logger="naviglio.load"):
+    with caplog.at_level("DEBUG", logger="naviglio.load"):
         catch_up(target, "p", SPEC, fed(changed=2))
     assert target.rebuilt == [rebuilt]
     assert ("4 indexes are rebuilt, at 24 rows" in caplog.text) is rebuilt
