@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from naviglio.flows.plan import TablePlan
 from naviglio.flows.reconcile import Verdict
 from naviglio.flows.status import AttemptStatus, PipelineStatus, TableStatus
 from naviglio.flows.validate import TableCheck
+from naviglio.landing.landing import Landing
 from naviglio.model import Question
+from naviglio.storage.local import LocalStore
 
 ROOT = Path(__file__).parents[2]
 KINDS: list[type[errors.NaviglioError]] = [
@@ -402,6 +405,23 @@ def test_status_works_before_anything_is_there() -> None:
     assert "source is away" in found.stdout
     assert "target is away" in found.stdout
     assert "Begin with `naviglio run flights`" in found.stdout
+
+
+def test_a_question_about_a_transforms_target_can_be_answered(home: Path) -> None:
+    """Its landing is asked like any other's."""
+    store = LocalStore(str(home / "landing" / "flights" / "daily_delays"))
+    landing = Landing(store, "daily_delays")
+    asked = Question(
+        group="daily_delays", table="daily_delays", kind="identity", head=0, text="of another",
+        found="x", asked_at_utc=datetime.now(UTC),
+    )  # fmt: skip
+    landing.ask(asked)
+    assert "of another" in naviglio("accept", "flights", "--list").stdout
+    told = json.loads(
+        naviglio("accept", "flights", "--table", "daily_delays", "--yes", "--json").stdout
+    )
+    assert told["accepted"] is True
+    assert landing.answered(asked)
 
 
 def test_history_and_accept_have_empty_states() -> None:

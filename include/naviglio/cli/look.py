@@ -172,7 +172,7 @@ def accept(
     with places.site_of(declared) as site:
         found = [
             (group, question)
-            for group in declared.groups
+            for group in declared.landings
             for question in open_questions(site, group)
             if not table or question.table in table
         ]

@@ -341,3 +341,27 @@ def test_a_window_is_half_open(lake: LakeTable, landing: Landing) -> None:
         other.add("window", [], event_time="at", windows=(window(5, 6),))
         other.apply(table)
         assert sorted(rows_in(table)) == [(0,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("carrier", "first", "end"),
+    [
+        (AT, at(2), at(3)),
+        ("timestamp[us]", datetime(2013, 1, 2), datetime(2013, 1, 3)),  # noqa: DTZ001 - naive
+        ("date32[day]", date(2013, 1, 2), date(2013, 1, 3)),
+    ],
+)
+def test_rows_of_a_window_are_counted(
+    lake: LakeTable, landing: Landing, carrier: str, first: date, end: date
+) -> None:
+    """Whatever the type of the event time; half open, none without a time or a table."""
+    assert lake.held("at", window(2, 3)) == 0
+    landing.schema = TableSchema(
+        columns=(column("id", "int64", "int64"), column("at", carrier)), key=("id",)
+    )
+    times = (first, end, None, first)
+    landing.add("snapshot", [{"id": n, "at": time} for n, time in enumerate(times)])
+    landing.apply(lake)
+    assert lake.held("at", window(2, 3)) == 2
+    assert lake.held("at", window(1, 9)) == 3
+    assert lake.held("nothing", window(1, 9)) == 0
