@@ -173,3 +173,26 @@ def test_limits_are_the_pipelines_to_choose(line: Line) -> None:
     line.source("DELETE FROM t WHERE id < 10")
     line.run()
     assert line.agrees()
+
+
+def test_many_marks_of_deletion_are_asked(line: Line) -> None:
+    """A statement without its WHERE that marks most rows deletes them here as well."""
+    line.declare(t="{capture: {where: modified_at}, deletes: {column: gone}}")
+    line.source(
+        "CREATE TABLE t (id bigint PRIMARY KEY, gone boolean NOT NULL DEFAULT false, "
+        "modified_at timestamptz NOT NULL DEFAULT now())",
+        "INSERT INTO t SELECT n FROM generate_series(1, 300) n",
+    )
+    line.run()
+    mark = "UPDATE t SET gone = true, modified_at = now()"
+    line.source(f"{mark} WHERE id > 240")
+    line.run()
+    assert len(line.target_rows()) == 240
+    line.source(f"{mark} WHERE id BETWEEN 101 AND 240", "INSERT INTO t VALUES (301)")
+    before = line.traces()
+    with pytest.raises(QuestionError, match="140 of 241"):
+        line.run()
+    assert line.traces() == before
+    line.accept()
+    line.run()
+    assert line.agrees(where="NOT gone")

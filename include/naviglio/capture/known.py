@@ -17,7 +17,7 @@ from naviglio.capture.reading import hash_schema
 from naviglio.carriers import key_schema
 from naviglio.model import KEY_HASH, ROW_HASH, TableSchema
 from naviglio.ports import Digest
-from naviglio.storage.engine import local_engine, quoted, streamed, view_latest
+from naviglio.storage.engine import local_engine, quoted, same_key, streamed, view_latest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,6 +41,7 @@ class Known:
         self._keys = key_schema(schema)
         self._schema = hash_schema(schema, keys_only=keys_only)
         self._key = ", ".join(quoted(name) for name in schema.key)
+        self._same = same_key("stale", "fresh", self._keys)
         self._columns = ", ".join(quoted(name) for name in self._schema.names)
         self._sum = KEY_HASH if keys_only else ROW_HASH
         self._keys_only = keys_only
@@ -76,12 +77,13 @@ class Known:
 
     def gone(self) -> pa.Table:
         """Return the keys that the source no longer has."""
-        return self._found(f"SELECT {self._key} FROM stale ANTI JOIN fresh USING ({self._key})")
+        return self._found(f"SELECT {self._key} FROM stale ANTI JOIN fresh ON {self._same}")
 
     def touched(self) -> pa.Table:
         """Return the keys whose rows are new or have another hash."""
         return self._found(
-            f"SELECT {self._key} FROM fresh ANTI JOIN stale USING ({self._key}, {ROW_HASH})"
+            f"SELECT {self._key} FROM fresh "
+            f"ANTI JOIN stale ON {self._same} AND stale.{ROW_HASH} = fresh.{ROW_HASH}"
         )
 
     def gained(self) -> int:
@@ -102,7 +104,7 @@ class Known:
         return self._stream(
             f"SELECT {self._columns} FROM known "
             f"WHERE {self._bucket} NOT IN (SELECT bucket FROM differing) "
-            f"UNION ALL SELECT * FROM stale SEMI JOIN fresh USING ({self._key})"
+            f"UNION ALL SELECT * FROM stale SEMI JOIN fresh ON {self._same}"
         )
 
     def _digests(self) -> set[Digest]:

@@ -55,7 +55,7 @@ class Reading:
     hash_spec: str
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
-    held: Callable[[Window], int]  # rows of the table's lake table with their event time in it
+    held: Callable[[Window | None], int]  # rows of the lake table with their event time in it; all
     kept: Callable[[], TableSchema | None]  # of the lake table, with columns that the source lost
 
     @property

@@ -60,7 +60,8 @@ def _between(reading: Reading, last: TablePosition, low: int | None, high: int) 
     part = reading.part(
         kind="stream", files=files, upserts=rows_of(files) - deletes, deletes=deletes
     )
-    return Captured(position=position, part=part)
+    known = 0 if low is None or not deletes else max(last.rows, reading.held(None)) + part.upserts
+    return Captured(position=position, part=part, deletes=deletes if known else 0, of=known)
 
 
 def _refuse_step_back(reading: Reading, since: int) -> None:

@@ -153,11 +153,13 @@ class LakeTable:
             return 0
         return sum(pa.table(table.get_add_actions()).column("num_records").to_pylist())
 
-    def held(self, event_time: str, window: Window) -> int:
-        """Return how many rows have their event time in a window; 0 when there is no table."""
+    def held(self, event_time: str = "", window: Window | None = None) -> int:
+        """Return how many rows there are, or have their event time in a window; 0 of no table."""
         table = self._open()
-        schema = logical_schema(table) if table else None
-        if table is None or schema is None or event_time not in schema.names:
+        if table is None or window is None:
+            return self.rows(table.version()) if table else 0
+        schema = logical_schema(table)
+        if event_time not in schema.names:
             return 0
         inside = in_windows(schema.column(event_time), [window], "")
         rows = pa.RecordBatchReader.from_stream(table.scan([event_time], inside))

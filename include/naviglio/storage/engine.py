@@ -93,7 +93,9 @@ def view_latest(
 
     Of each key the last of `later` counts, and is gone where that is a delete, which has no hash.
     """
-    shown, keys = ", ".join(map(quoted, schema.names)), ", ".join(map(quoted, key))
+    shown = ", ".join(map(quoted, schema.names))
+    keys = ", ".join(exact(schema.field(one)) for one in key)
+    same = same_key(f"{name}_before", f"{name}_later", (schema.field(one) for one in key))
     if files:
         engine.read_parquet(list(files)).create_view(f"{name}_before")
     else:
@@ -112,9 +114,20 @@ def view_latest(
     )
     engine.execute(
         f"CREATE VIEW {name} AS SELECT {shown} FROM {name}_before "
-        f"ANTI JOIN {name}_later USING ({keys}) "
+        f"ANTI JOIN {name}_later ON {same} "
         f"UNION ALL SELECT {shown} FROM {name}_later WHERE {KEY_HASH} IS NOT NULL"
     )
+
+
+def same_key(one: str, other: str, key: Iterable[pa.Field]) -> str:
+    """Return the condition that two tables' keys are the same, byte for byte."""
+    return " AND ".join(f"{exact(field, one)} = {exact(field, other)}" for field in key)
+
+
+def exact(field: pa.Field, table: str = "") -> str:
+    """Return a key column as what is equal byte for byte: 0.0 = -0.0, and their texts differ."""
+    name = f"{table}.{quoted(field.name)}" if table else quoted(field.name)
+    return f"{name}::VARCHAR" if pa.types.is_floating(field.type) else name
 
 
 def quoted(name: str) -> str:
