@@ -378,6 +378,7 @@ FORMS: dict[str, type[Form]] = {
     "deletes": DeletesForm,
     "load": LoadForm,
     "mass_delete": GuardForm,
+    "pools": PoolsForm,
     "schedule": ScheduleForm,
     "watch": WatchForm,
     "source": TableNameForm,
