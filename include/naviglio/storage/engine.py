@@ -77,9 +77,13 @@ def view_latest(
     for number, file in enumerate(later):
         engine.read_parquet(file).create_view(f"{name}_{number}")
         changes.append(f"SELECT {number} AS {OP}, {shown} FROM {name}_{number}")
+    last = ", ".join(
+        f"arg_max_null({column}, {OP}) AS {column}"
+        for column in map(quoted, schema.names) if column not in map(quoted, key)
+    )  # fmt: skip
     engine.execute(
-        f"CREATE TABLE {name}_later AS SELECT {shown} FROM ({' UNION ALL '.join(changes)}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {OP} DESC) = 1"
+        f"CREATE TABLE {name}_later AS SELECT {keys}, {last} "
+        f"FROM ({' UNION ALL '.join(changes)}) GROUP BY {keys}"
     )
     engine.execute(
         f"CREATE VIEW {name} AS SELECT {shown} FROM {name}_before "
