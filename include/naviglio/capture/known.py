@@ -68,12 +68,16 @@ class Known:
         self._connection.register("numbers", numbers)
         self._connection.execute("CREATE TABLE differing AS SELECT bucket FROM numbers")
         here = "true" if buckets is None else f"{self._bucket} IN (SELECT bucket FROM differing)"
-        self._connection.execute(
-            f"CREATE TABLE stale AS SELECT {self._columns} FROM known WHERE {here}"
-        )
+        stale = f"CREATE TABLE stale AS SELECT {self._columns} FROM known WHERE {here}"
         hashes = [] if self._keys_only else [pa.field(ROW_HASH, pa.int64())]
-        with streamed(self._connection, "read", rows, pa.schema([*self._keys, *hashes])):
+        with (
+            self._connection.cursor() as other,
+            ThreadPoolExecutor(1, "naviglio-stale") as beside,
+            streamed(self._connection, "read", rows, pa.schema([*self._keys, *hashes])),
+        ):
+            finding = beside.submit(other.execute, stale)  # while the source reads
             self._connection.execute("CREATE TABLE fresh AS SELECT * FROM read")
+            finding.result()
 
     def gone(self) -> pa.Table:
         """Return the keys that the source no longer has."""
@@ -130,7 +134,8 @@ def known_keys(files: Sequence[str], schema: TableSchema) -> Iterator[Known]:
         if files:
             engine.read_parquet(list(files), union_by_name=True).create_view("landed")
         else:
-            engine.register("landed", hash_schema(schema, keys_only=True).empty_table())
+            engine.register("none", hash_schema(schema, keys_only=True).empty_table())
+            engine.execute("CREATE TABLE landed AS FROM none")
         engine.execute(
             f"CREATE VIEW known AS SELECT DISTINCT {columns} FROM landed "
             f"WHERE {KEY_HASH} IS NOT NULL"  # files of deletes hold none

@@ -94,8 +94,8 @@ def view_latest(
     Of each key the last of `later` counts, and is gone where that is a delete, which has no hash.
     """
     shown = ", ".join(map(quoted, schema.names))
-    keys = ", ".join(exact(schema.field(one)) for one in key)
-    same = same_key(f"{name}_before", f"{name}_later", (schema.field(one) for one in key))
+    fields = [schema.field(one) for one in key]
+    same = same_key(f"{name}_before", f"{name}_later", fields)
     if files:
         engine.read_parquet(list(files)).create_view(f"{name}_before")
     else:
@@ -108,9 +108,14 @@ def view_latest(
     for number, file in enumerate(later):
         engine.read_parquet(file).create_view(f"{name}_{number}")
         changes.append(f"SELECT {number} AS {OP}, {shown} FROM {name}_{number}")
+    last = ", ".join(
+        f"arg_max_null({column}, {OP}) AS {column}"
+        for column in map(quoted, schema.names) if column not in map(quoted, key)
+    )  # fmt: skip
+    keys = ", ".join(f"any_value({quoted(one)}) AS {quoted(one)}" for one in key)
     engine.execute(
-        f"CREATE TABLE {name}_later AS SELECT {shown} FROM ({' UNION ALL '.join(changes)}) "
-        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {OP} DESC) = 1"
+        f"CREATE TABLE {name}_later AS SELECT {keys}, {last} "
+        f"FROM ({' UNION ALL '.join(changes)}) GROUP BY {', '.join(map(exact, fields))}"
     )
     engine.execute(
         f"CREATE VIEW {name} AS SELECT {shown} FROM {name}_before "
