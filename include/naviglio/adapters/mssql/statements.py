@@ -154,8 +154,10 @@ def highest(name: TableName, column: Column) -> str:
     """Return the statement that finds the highest integer; it passes over what others have locked.
 
     Uncommitted rows are locked: without them the highest committed one is found, or one below it.
+    Where readers take row versions, the server passes over locks only if it is told to lock.
     """
-    return f"SELECT MAX(t.{quote(column.name)}) FROM {table(name)} AS t WITH (READPAST)"
+    hints = "READCOMMITTEDLOCK, READPAST"
+    return f"SELECT MAX(t.{quote(column.name)}) FROM {table(name)} AS t WITH ({hints})"
 
 
 def texts(values: pa.ChunkedArray, column: Column) -> list[str | None]:
