@@ -140,7 +140,7 @@ def _feed_of(
             return None
         rows = site.heard("load", table.name, found.batches)
         landed_by = site.landing(group).batch(found.batch).attempt
-        return replace(found, batches=rows, batch_attempt=landed_by)
+        return replace(found, batches=rows, batch_attempt=f"{found.batch} {landed_by}")
 
     return feed
 
