@@ -46,14 +46,15 @@ def streamed(
 ) -> Iterator[None]:
     """Name the rows of a stream, for one reading of them.
 
-    An error of the stream is raised as it was: the engine would wrap it, and tell its traceback.
+    An error of the stream is raised as it was, and so is the end of the process that a signal asks
+    for in it: the engine would wrap it, and tell its traceback.
     """
     failed: list[BaseException] = []
 
     def told() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             failed.append(error)
             raise
 
