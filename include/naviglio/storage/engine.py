@@ -36,7 +36,8 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
                 raise StorageError(
                     f"the local engine can't go on ({type(error).__name__}: "
                     f"{str(error).splitlines()[0]}). It spills to {spill}: give that disk more "
-                    "room, or restore the file that it names, then run again."
+                    "room, or restore the file that it names, then run again. For a landing's file "
+                    "that is lost, run `naviglio resnapshot` for the table."
                 ) from error
 
 
