@@ -432,7 +432,7 @@ class LedgerRow:
     login: str = ""  # who loaded it, as the server itself says: the session's login,
     principal: str = ""  # and as whom it merged
     ranges: str = ""  # JSON of the key ranges that hold a newer version already; empty: none
-    batch_attempt: str = ""  # that landed the batch: tells it from a twin landing's of its number
+    batch_attempt: str = ""  # the batch and its attempt, which a twin landing's batch has not
 
 
 @dataclass(frozen=True, kw_only=True)

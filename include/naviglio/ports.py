@@ -268,7 +268,7 @@ class Feed:
     batches: Iterator[pa.RecordBatch]
     rows: int | None = None  # of the lake table
     changed_rows: int | None = None  # that these changes touch at most; None: not known before
-    batch_attempt: str = ""  # that landed the batch
+    batch_attempt: str = ""  # the batch and the attempt that landed it
 
 
 # --- target -------------------------------------------------------------------------------------

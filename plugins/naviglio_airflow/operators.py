@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -57,15 +57,16 @@ class NaviglioOperator(BaseOperator):
         super().__init__(**kwargs)
         self.pipeline = pipeline
         self.groups = [groups] if isinstance(groups, str) else list(groups)
-        self._at_work = False
+        self._at_work = self._ended = False
 
     def on_kill(self) -> None:
         """Leave the step where it is: its transactions are rolled back, its files removed.
 
         Airflow calls this between two instructions of the step, or after a timeout has ended it.
         """
+        self._ended = True
         if self._at_work:
-            sys.exit("The task was ended; what it had not committed is taken back.")
+            self._leave()
 
     def done(self, site: Site, groups: Sequence[Group], context: Context) -> None:
         """Do what comes after all groups went well; nothing by default."""
@@ -88,13 +89,21 @@ class NaviglioOperator(BaseOperator):
             groups = [group for group in self._groups(site.pipeline) if asked.takes(group)]
             if not groups:
                 raise AirflowSkipException("No table of this task takes part in this run.")
-            counts = for_each(groups, lambda group: self.step(site, group, asked))
+            counts = for_each(groups, lambda group: self._begun(site, group, asked))
             self.done(site, groups, context)
         return counts
 
+    def _begun(self, site: Site, group: Group, asked: Asked) -> dict[str, int]:
+        if self._ended:  # in a library that made an error of it
+            self._leave()
+        return self.step(site, group, asked)
+
+    def _leave(self) -> NoReturn:
+        sys.exit("The task was ended; what it had not committed is taken back.")
+
     @contextmanager
     def _working(self) -> Iterator[None]:
-        self._at_work = True
+        self._at_work, self._ended = True, False
         try:
             yield
         finally:

@@ -12,6 +12,7 @@ from airflow.sdk import DAG, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from naviglio.errors import ConfigError, LostRaceError
+from naviglio.model import Group
 from naviglio.points import listening
 from naviglio_airflow.dags import dag_of
 from naviglio_airflow.operators import (
@@ -182,6 +183,23 @@ def test_a_task_that_is_ended_takes_back_what_it_had_begun(line: Line) -> None:
                        ) == []  # fmt: skip
     run(line, context())
     assert line.agrees("t")
+
+
+def test_a_lane_that_is_ended_begins_no_other_group(line: Line) -> None:
+    """Not even where a library made an error of the end, and the group failed by that."""
+    lane = CaptureOperator(task_id="lane", pipeline=str(path_of(line)))
+    begun = []
+
+    def step(_: object, group: Group, __: object) -> dict[str, int]:
+        begun.append(group.name)
+        with suppress(SystemExit):
+            lane.on_kill()
+        raise LostRaceError("made of it")
+
+    lane.step = step  # type: ignore[method-assign]
+    with pytest.raises(SystemExit, match="was ended"):
+        NaviglioOperator.execute(lane, context())
+    assert len(begun) == 1
 
 
 def run_steps(tasks: dict[str, Any], *names: str) -> None:

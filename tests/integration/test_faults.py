@@ -376,6 +376,28 @@ def test_a_missing_landing_file_is_told_by_name(filled: Line) -> None:
     assert filled.agrees()
 
 
+def test_what_came_on_top_of_a_lost_batch_is_passed_over_with_it(filled: Line) -> None:
+    """Changes after a lost reading of other types don't fit what came before it."""
+    filled.run()
+    filled.source("ALTER TABLE t ADD COLUMN w text")
+    filled.resnapshot()
+    filled.source("ALTER TABLE t ALTER COLUMN w TYPE bigint USING 1")
+    error_of(filled.try_run())
+    filled.accept()
+    filled.target("DROP TABLE t", "DELETE FROM naviglio.ledger")  # its column is of the old type
+    filled.run()
+    [lost] = filled.batches()[-1].parts[0].files
+    filled.source("INSERT INTO t SELECT max(id) + 1 FROM t")
+    filled.run()
+    (filled.landing_of() / lost.path).unlink()
+    filled.resnapshot()
+    site = filled.site()
+    [group] = site.pipeline.groups
+    rebuild(site, group, group.tables[0])
+    site.close()
+    assert filled.agrees()
+
+
 # --- secrets ------------------------------------------------------------------------------------
 
 

@@ -175,6 +175,21 @@ def test_limits_are_the_pipelines_to_choose(line: Line) -> None:
     assert line.agrees()
 
 
+def test_marks_of_rows_that_never_came_are_not_asked(line: Line) -> None:
+    """A queue, whose rows come and are done between two captures, loses nothing by that."""
+    line.declare(t="{capture: {where: modified_at}, deletes: {column: gone}}")
+    line.source(
+        "CREATE TABLE t (id bigserial PRIMARY KEY, gone boolean NOT NULL DEFAULT false, "
+        "modified_at timestamptz NOT NULL DEFAULT now())",
+        "INSERT INTO t (gone) VALUES (false), (false)",
+    )
+    line.run()
+    for _ in range(2):
+        line.source("INSERT INTO t (gone) SELECT true FROM generate_series(1, 10)")
+        line.run()
+        assert line.agrees(where="NOT gone")
+
+
 def test_many_marks_of_deletion_are_asked(line: Line) -> None:
     """A statement without its WHERE that marks most rows deletes them here as well."""
     line.declare(t="{capture: {where: modified_at}, deletes: {column: gone}}")

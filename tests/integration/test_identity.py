@@ -248,6 +248,19 @@ def test_a_target_belongs_to_one_pipeline(filled: Line, cluster: Cluster, tmp_pa
         drop_schemas(other)
 
 
+def test_an_earlier_version_may_load_beside(filled: Line) -> None:
+    """It leaves the attempt of the batch that this version loaded last: that tells nothing."""
+    kept = filled.ledger().batch_attempt
+    change(filled)
+    filled.run()
+    filled.target(f"UPDATE naviglio.ledger SET batch_attempt = '{kept}'")
+    change(filled)
+    filled.run()
+    assert filled.ledger().batch == 4
+    assert filled.ledger().batch_attempt != kept
+    assert filled.agrees()
+
+
 def test_an_older_copy_of_the_warehouse_catches_up(filled: Line) -> None:
     """Target and ledger restored together are brought forward by the changes since."""
     filled.target("CREATE TABLE kept_t AS TABLE t")

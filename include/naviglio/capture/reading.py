@@ -56,6 +56,8 @@ class Reading:
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
     held: Callable[[Window | None], int]  # rows of the lake table with their event time in it; all
+    # Files of changes -> rows of the lake table that they delete; None while it lacks a batch.
+    deleted_by: Callable[[list[str]], int | None]
     kept: Callable[[], TableSchema | None]  # of the lake table, with columns that the source lost
 
     @property

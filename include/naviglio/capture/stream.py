@@ -12,6 +12,7 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from naviglio.capture.guard import suspicious
 from naviglio.capture.reading import Captured, Reading, rows_of, with_op
 from naviglio.carriers import arrow_schema
 from naviglio.errors import DataError, SourceError
@@ -61,7 +62,12 @@ def _between(reading: Reading, last: TablePosition, low: int | None, high: int) 
         kind="stream", files=files, upserts=rows_of(files) - deletes, deletes=deletes
     )
     known = 0 if low is None or not deletes else max(last.rows, reading.held(None)) + part.upserts
-    return Captured(position=position, part=part, deletes=deletes if known else 0, of=known)
+    captured = Captured(position=position, part=part, deletes=deletes if known else 0, of=known)
+    if not suspicious(captured, reading.spec.guard):
+        return captured
+    # Rows that came and were marked since the last batch, or marked twice, take none away.
+    found = reading.deleted_by([reading.locate(file.path) for file in files])
+    return captured if found is None else replace(captured, deletes=found)
 
 
 def _refuse_step_back(reading: Reading, since: int) -> None:

@@ -204,8 +204,14 @@ def _reading(
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
         held=lambda window: site.lake(table).held(table.event_time, window),
+        deleted_by=lambda files: _deleted_by(site, table, moment.head, files),
         kept=lambda: site.lake(table).schema() if site.lake(table).exists() else None,
     )  # fmt: skip
+
+
+def _deleted_by(site: Site, table: TableSpec, head: Head, files: list[str]) -> int | None:
+    lake = site.lake(table)
+    return lake.deleted_by(files) if lake.number() == head.number else None
 
 
 def _question(

@@ -92,6 +92,8 @@ def _other_landing(landing: Landing, row: LedgerRow, identity: str | None, head:
     if row.batch > head:
         return "a newer copy of this"
     # Two copies of a landing that both went on have other batches of the same numbers.
-    if row.batch_attempt and landing.batch(row.batch).attempt != row.batch_attempt:
+    # An earlier version writes the batch and leaves the attempt of the one before, and its number.
+    number, _, attempt = row.batch_attempt.partition(" ")
+    if number == str(row.batch) and landing.batch(row.batch).attempt != attempt:
         return "another copy of this"
     return ""

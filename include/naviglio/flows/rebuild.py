@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from naviglio.errors import StorageError
 from naviglio.flows.identity import check_identity
-from naviglio.flows.replicate import Report, catch_up_target, part_to_apply
+from naviglio.flows.replicate import Report, catch_up_target, parts_to_apply
 from naviglio.flows.site import Site
 from naviglio.model import Group, TableSpec
 
@@ -23,10 +23,7 @@ def rebuild(site: Site, group: Group, table: TableSpec) -> Report:
     with report.timed("check"), suppress(StorageError):  # a damaged lake table is what it mends
         check_identity(site, alone)
     with report.timed("apply"):
-        done = site.lake(table).rebuild(
-            ((one, part_to_apply(landing, one, table.name)) for one in landing.after(0)),
-            landing.store.root,
-        )
+        done = site.lake(table).rebuild(parts_to_apply(landing, 0, table.name), landing.store.root)
         report.applied = {table.name: [done]}
     with report.timed("load"):
         check_identity(site, alone)  # again: the table may have been unreadable before

@@ -77,8 +77,8 @@ def catch_up_lake(site: Site, group: Group) -> dict[str, list[Applied]]:
     for table in group.tables:
         lake = site.lake(table)
         applied = [
-            lake.apply(manifest, part_to_apply(landing, manifest, table.name), landing.store.root)
-            for manifest in landing.after(lake.number())
+            lake.apply(manifest, part, landing.store.root)
+            for manifest, part in parts_to_apply(landing, lake.number(), table.name)
         ]
         done[table.name] = [found for found in applied if found is not None]
         _tell_applied(group, table, done[table.name])
@@ -96,19 +96,31 @@ def _tell_applied(group: Group, table: TableSpec, applied: Sequence[Applied]) ->
     )  # fmt: skip
 
 
-def part_to_apply(landing: Landing, manifest: Manifest, table: str) -> Part | None:
-    """Return a batch's part of a table; None also where its files are lost and don't matter.
+def parts_to_apply(
+    landing: Landing, number: int, table: str
+) -> Iterator[tuple[Manifest, Part | None]]:
+    """Yield the batches after `number` with a table's part; None where it is passed over.
 
-    They don't where all rows were read whole later. Else the lake will tell which file it is.
+    A batch with lost files is, where all rows were read whole later, with all up to there: they may
+    not fit without it. Else the lake will tell which file it is.
     """
-    part = _part(manifest, table)
-    if part is None or is_whole(part, landing.store.root):
-        return part
-    later = (_part(one, table) for one in landing.after(manifest.number))
-    if not any(one and one.kind == "snapshot" for one in later):
-        return part
-    log.warning("batch %d of %s has lost files and is passed over", manifest.number, table)
-    return None
+    whole = 0
+    for manifest in landing.after(number):
+        part = _part(manifest, table)
+        if part and manifest.number >= whole and not is_whole(part, landing.store.root):
+            whole = _next_whole(landing, manifest.number, table)
+            if whole:
+                log.warning(
+                    "batch %d of %s has lost files: passed over up to batch %d, which holds all "
+                    "rows", manifest.number, table, whole,
+                )  # fmt: skip
+        yield manifest, part if manifest.number >= whole else None
+
+
+def _next_whole(landing: Landing, number: int, table: str) -> int:
+    """Return the first batch after `number` that holds all rows of a table; 0 for none."""
+    parts = ((one.number, _part(one, table)) for one in landing.after(number))
+    return next((at for at, part in parts if part and part.kind == "snapshot"), 0)
 
 
 def catch_up_target(site: Site, group: Group) -> dict[str, LedgerRow]:
@@ -140,7 +152,7 @@ def _feed_of(
             return None
         rows = site.heard("load", table.name, found.batches)
         landed_by = site.landing(group).batch(found.batch).attempt
-        return replace(found, batches=rows, batch_attempt=landed_by)
+        return replace(found, batches=rows, batch_attempt=f"{found.batch} {landed_by}")
 
     return feed
 

@@ -17,7 +17,7 @@ from deltalake.exceptions import DeltaError
 from naviglio.carriers import arrow_schema
 from naviglio.errors import RetryableError, StorageError
 from naviglio.lake.commits import read_commits
-from naviglio.lake.merge import same_key
+from naviglio.lake.merge import exact, same_key
 from naviglio.lake.schema import logical_schema, only_adds
 from naviglio.model import DELETE, OP, UPSERT, LedgerRow, TableSchema
 from naviglio.ports import Feed
@@ -156,7 +156,9 @@ def _changes(table: DeltaTable, since: int, schema: TableSchema) -> Iterator[pa.
             starting_version=since + 1, ending_version=table.version(), columns=keys
         )
         engine.register("feed", pa.RecordBatchReader.from_stream(feed))
-        engine.execute(f"CREATE TEMP TABLE t AS SELECT DISTINCT {', '.join(keys)} FROM feed")
+        each = ", ".join(f"any_value({key}) AS {key}" for key in keys)
+        apart = ", ".join(exact("feed", schema.column(name)) for name in schema.key)
+        engine.execute(f"CREATE TEMP TABLE t AS SELECT {each} FROM feed GROUP BY {apart}")
         reader = engine.sql(
             f"SELECT *, '{UPSERT}' AS {OP} FROM s SEMI JOIN t ON {same} UNION ALL BY NAME "
             f"SELECT *, '{DELETE}' AS {OP} FROM t ANTI JOIN s ON {same}"

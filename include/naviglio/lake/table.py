@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from naviglio import points
-from naviglio.carriers import arrow_schema
+from naviglio.carriers import arrow_schema, key_schema
 from naviglio.errors import (
     ConfigError,
     DataError,
@@ -26,11 +26,12 @@ from naviglio.errors import (
 from naviglio.lake.apply import Applied, Writer, create
 from naviglio.lake.compact import Compacted, compact, only_compaction, worth_compacting
 from naviglio.lake.feed import Images, Seen, data_files, feed_of, images_of, rows_of
-from naviglio.lake.merge import in_windows
+from naviglio.lake.merge import in_windows, same_key
 from naviglio.lake.schema import logical_schema
 from naviglio.lake.source import read_files
-from naviglio.model import LedgerRow, Manifest, Part, TableSchema, Window
+from naviglio.model import DELETE, OP, LedgerRow, Manifest, Part, TableSchema, Window
 from naviglio.ports import Feed
+from naviglio.storage.engine import local_engine, view_files
 
 __all__ = ["Applied", "Compacted", "Images", "LakeTable", "Seen"]
 
@@ -164,6 +165,21 @@ class LakeTable:
         inside = in_windows(schema.column(event_time), [window], "")
         rows = pa.RecordBatchReader.from_stream(table.scan([event_time], inside))
         return sum(batch.num_rows for batch in rows)
+
+    def deleted_by(self, files: Sequence[str]) -> int:
+        """Return how many of its rows the deletes in these files of changes would take away."""
+        table = self._open()
+        if table is None:
+            return 0
+        schema = logical_schema(table)
+        with local_engine() as engine:
+            view_files(engine, "t", data_files(table), key_schema(schema))
+            engine.read_parquet(list(files)).create_view("s")
+            found = engine.sql(
+                f"SELECT count(*) FROM t SEMI JOIN (FROM s WHERE {OP} = '{DELETE}') AS s"
+                f" ON {same_key(schema)}"
+            )
+            return int(found.fetchall()[0][0])
 
     def scan(self, version: int | None = None) -> Iterator[pa.RecordBatch]:
         """Stream all rows (of one Delta version) in their carriers and `_beyond`."""

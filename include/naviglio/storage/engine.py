@@ -36,7 +36,8 @@ def local_engine(*, on_disk: bool = False) -> Iterator[duckdb.DuckDBPyConnection
                 raise StorageError(
                     f"the local engine can't go on ({type(error).__name__}: "
                     f"{str(error).splitlines()[0]}). It spills to {spill}: give that disk more "
-                    "room, or restore the file that it names, then run again."
+                    "room, or restore the file that it names, then run again. For a landing's file "
+                    "that is lost, run `naviglio resnapshot` for the table."
                 ) from error
 
 
@@ -46,14 +47,15 @@ def streamed(
 ) -> Iterator[None]:
     """Name the rows of a stream, for one reading of them.
 
-    An error of the stream is raised as it was: the engine would wrap it, and tell its traceback.
+    An error of the stream is raised as it was, and so is the end of the process that a signal asks
+    for in it: the engine would wrap it, and tell its traceback.
     """
     failed: list[BaseException] = []
 
     def told() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             failed.append(error)
             raise
 

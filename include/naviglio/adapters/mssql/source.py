@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, suppress
 import mssql_python
 from mssql_python import Connection
 
+from naviglio import described
 from naviglio.adapters.mssql.carried import ORDERS, WITHOUT_ORDER, column_of
 from naviglio.adapters.mssql.errors import translated
 from naviglio.adapters.mssql.fence import DECLARED, read_fence, read_version
@@ -21,8 +22,9 @@ from naviglio.adapters.mssql.session import address, connect, readers
 from naviglio.adapters.mssql.snapshot import MssqlSnapshot, open_snapshot
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
 from naviglio.adapters.mssql.statements import highest
+from naviglio.described import Described
 from naviglio.errors import ConfigError, SourceError
-from naviglio.model import RESERVED, Column, Fence, TableName, TableSchema
+from naviglio.model import Column, Fence, TableName, TableSchema
 from naviglio.ports import LOWEST, SourceTraits
 
 PRIMARY = """
@@ -143,34 +145,14 @@ class MssqlSource:
 
 
 def schema_of(
-    name: TableName, found: Found, key: tuple[str, ...], primary: tuple[str, ...]
+    table: TableName, found: Found, key: tuple[str, ...], primary: tuple[str, ...]
 ) -> TableSchema:
     """Return the schema with its key: the declared one, or else the primary key."""
-    logical = [column_of(column) for column in found.columns]
-    if refused := [
-        f"{c.name!r} of type {c.spelled}"
-        for c, made in zip(found.columns, logical, strict=True)
-        if made is None
-    ]:
-        raise ConfigError(
-            f"{name}: no faithful carrier for {', '.join(refused)}. Read the table through a view "
-            "that leaves these columns out or casts them to text."
+    columns = [
+        Described(
+            name=c.name, spelled=c.spelled, column=made,
+            fits_key=made is None or made.source_type not in WITHOUT_ORDER,
         )
-    columns = tuple(column for column in logical if column is not None)
-    names = [column.name for column in columns]
-    if taken := sorted(set(names) & set(RESERVED)):
-        raise ConfigError(
-            f"{name}: the names {taken} are reserved (all of {list(RESERVED)} are). Read the table "
-            "through a view that renames them."
-        )
-    chosen = key or primary
-    if not chosen:
-        raise ConfigError(f"{name} has no primary key. Declare `key`; its columns are {names}.")
-    if absent := [column for column in chosen if column not in names]:
-        raise ConfigError(f"{name} has no column {absent[0]!r}; it has {names}. Correct `key`.")
-    of_key = [column for column in columns if column.name in chosen]
-    if unfit := [f"{c.name!r} ({c.source_type})" for c in of_key if c.source_type in WITHOUT_ORDER]:
-        raise ConfigError(f"{name}: {', '.join(unfit)} can't stand in a key. Choose another.")
-    vouched = any(unique <= set(chosen) for unique in found.unique)
-    filled = all(not column.nullable for column in of_key)
-    return TableSchema(columns=columns, key=chosen, key_is_unique=vouched and filled)
+        for c, made in ((c, column_of(c)) for c in found.columns)
+    ]  # fmt: skip
+    return described.schema_of(table, columns, key, primary=primary, unique=found.unique)

@@ -48,6 +48,12 @@ def test_what_has_no_carrier_is_refused_by_name() -> None:
         described((*plain, found("g", "geography")))
     with pytest.raises(ConfigError, match="reserved"):
         described((*plain, found(BEYOND, "int")))
+    with pytest.raises(ConfigError, match="reserved"):
+        described((*plain, found(BEYOND.upper(), "int")))
+    with pytest.raises(ConfigError, match="reserved"):
+        described((*plain, found("_Change_Type", "int")))
+    with pytest.raises(ConfigError, match="only in case"):
+        described((*plain, found("X", "int")))
     with pytest.raises(ConfigError, match="no column 'no'"):
         described(plain, "no")
     with pytest.raises(ConfigError, match=r"'x' \(xml\)"):
