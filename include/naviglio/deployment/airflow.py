@@ -28,6 +28,7 @@ from naviglio.transform.spark import has_java
 NAMES = ("api-server", "scheduler", "dag-processor", "triggerer")
 _PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 _OPTIONS = {"scheduler": ["--skip-serve-logs"], "triggerer": ["--skip-serve-logs"]}
+_DECLARED = "declared.json"
 _START_LIMIT_S = 180.0
 
 
@@ -74,7 +75,8 @@ def start(place: Place, tell: Tell) -> AirflowReport:
             _check_port(place)
         remember_port(place)
         if missing:
-            _prepare(place, urls, environ | told["scheduler"], tell)
+            _migrate(place, urls, environ | told["scheduler"], tell)
+        _declare(place, urls, environ | told["scheduler"], tell)
         since = datetime.now(UTC) if missing else datetime.min.replace(tzinfo=UTC)
         for name in missing:
             tell(f"starting {name}")
@@ -125,20 +127,24 @@ def _missing(place: Place, told: Mapping[str, dict[str, str]], tell: Tell) -> li
     return [process.name for process in processes if process.found() is None]
 
 
-def _prepare(place: Place, urls: Mapping[str, str], environ: Mapping[str, str], tell: Tell) -> None:
-    """Bring the metadata to this version, then add the connections and pools that are missing."""
-    mark, known = place.folder / "migrated", place.folder / "declared.json"
+def _migrate(place: Place, urls: Mapping[str, str], environ: Mapping[str, str], tell: Tell) -> None:
+    """Bring the metadata to this version; what was declared in others is forgotten."""
+    mark = place.folder / "migrated"
     # The password tells one cluster from another, and stays when the home moves.
     cluster = sha256((urlsplit(urls["airflow_db"]).password or "").encode()).hexdigest()
     now = f"{version('apache-airflow')} {cluster}"
     if not mark.exists() or mark.read_text() != now:
         tell("migrating the metadata")
         declared.migrate(environ)
-        known.unlink(missing_ok=True)
+        (place.folder / _DECLARED).unlink(missing_ok=True)
         mark.write_text(now)
+
+
+def _declare(place: Place, urls: Mapping[str, str], environ: Mapping[str, str], tell: Tell) -> None:
+    """Tell Airflow of the connections that are new or changed, also while it runs."""
     ours = {conn_id: urls[conn_id] for conn_id in embedded.IDS}
     stored = Connections({}, place.home.connections).stored()
-    declared.declare(known, ours | stored, environ, tell)
+    declared.declare(place.folder / _DECLARED, ours | stored, environ, tell)
 
 
 def _wait_until_healthy(place: Place, since: datetime, tell: Tell) -> None:

@@ -31,8 +31,9 @@ def migrate(environ: Mapping[str, str]) -> None:
 def declare(mark: Path, urls: Mapping[str, str], environ: Mapping[str, str], tell: Tell) -> None:
     """Declare the connections that are new or changed since the last time, and the pools once.
 
-    What was changed in Airflow stays until its connection's URL changes. `mark` remembers digests:
-    remove it when the metadata are new.
+    What was changed in Airflow stays until its connection's URL changes; one whose URL has become
+    unclear is taken out, lest runs go on by the old one. `mark` remembers digests: remove it when
+    the metadata are new.
     """
     forms = connections(urls, environ.get("NAVIGLIO_SPARK_MASTER") or HERE, tell)
     digests = {conn_id: _digest(form) for conn_id, form in forms.items()}
@@ -40,13 +41,18 @@ def declare(mark: Path, urls: Mapping[str, str], environ: Mapping[str, str], tel
     new = {
         conn_id: form for conn_id, form in forms.items() if digests[conn_id] != told.get(conn_id)
     }
-    if not new:
-        return
-    tell("declaring connections and pools")
-    _import("connections", new, environ, mark.parent, "--overwrite")
-    if not told:
-        _import("pools", pools(), environ, mark.parent)
-    mark.write_text(json.dumps(told | digests))
+    first = not told
+    unclear = [conn_id for conn_id in urls if conn_id in told and conn_id not in forms]
+    for conn_id in unclear:
+        run(["connections", "delete", conn_id], environ)
+        del told[conn_id]
+    if new:
+        tell("declaring connections and pools" if first else f"declaring {', '.join(new)}")
+        _import("connections", new, environ, mark.parent, "--overwrite")
+        if first:
+            _import("pools", pools(), environ, mark.parent)
+    if new or unclear:
+        mark.write_text(json.dumps(told | digests))
 
 
 def connections(urls: Mapping[str, str], master: str, tell: Tell) -> dict[str, Form]:
@@ -96,7 +102,7 @@ def _form(url: str) -> Form:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     host, port = parts.hostname or options.get("host", ""), parts.port or options.get("port")
-    if not parts.scheme or not host:
+    if not parts.scheme or not (host or parts.path.strip("/")):  # a file has no host
         raise ValueError(parts.scheme)
     port = port or _PORTS.get(parts.scheme)
     form: Form = {

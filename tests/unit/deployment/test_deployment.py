@@ -128,6 +128,7 @@ def test_options_and_other_kinds_become_airflows() -> None:
     urls = {
         "shop": "postgresql://u:p@db.example:5433/shop?sslmode=require",
         "dwh": "mssql://sa:x@sql.example/dwh",
+        "file": "duckdb:///srv/w/warehouse.duckdb?threads=2",
         "odd": "postgresql://u:p/q@[bad/x",
     }
     said: list[str] = []
@@ -137,6 +138,10 @@ def test_options_and_other_kinds_become_airflows() -> None:
         "schema": "shop", "extra": {"sslmode": "require"},
     }  # fmt: skip
     assert (made["dwh"]["conn_type"], made["dwh"]["port"]) == ("mssql", 1433)
+    assert made["file"] == {
+        "conn_type": "duckdb", "host": "", "login": "", "password": "",
+        "schema": "srv/w/warehouse.duckdb", "extra": {"threads": "2"},
+    }  # fmt: skip
     assert made["spark_default"]["host"] == "spark://m:7077"
     assert "odd" not in made
     assert len(said) == 1
@@ -161,17 +166,23 @@ def test_sparks_connection_is_declared_with_its_options() -> None:
 def test_only_what_changed_is_declared_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every connection at first, then those whose URL changed; pools once; no password kept."""
+    """Every connection at first, then those whose URL changed; pools once; no password kept.
+
+    One that became unclear is taken out: a run by the old one would load another warehouse.
+    """
     calls: list[tuple[str, set[str]]] = []
 
     def imported(arguments: list[str], environ: object) -> None:
         del environ
-        calls.append((arguments[0], set(json.loads(Path(arguments[-1]).read_text()))))
+        what, how, *_, last = arguments
+        named = {last} if how == "delete" else set(json.loads(Path(last).read_text()))
+        calls.append((what if how == "import" else how, named))
 
     monkeypatch.setattr(declared, "run", imported)
     mark = tmp_path / "declared.json"
     urls = {"a": "postgresql://u:s3cret@h/a", "b": "postgresql://u:s3cret@h/b"}
-    for changed in ({}, {}, {"b": "postgresql://u:s3cret@other/b"}, {"c": "postgresql://h/c"}):
+    other, unclear = "postgresql://u:s3cret@other/b", "postgresql://u:p/q@[bad/x"
+    for changed in ({}, {}, {"b": other}, {"c": "postgresql://h/c"}, {"c": unclear}, {}):
         urls |= changed
         declared.declare(mark, urls, {}, lambda _: None)
     assert calls == [
@@ -179,6 +190,7 @@ def test_only_what_changed_is_declared_again(
         ("pools", set(declared.POOLS)),
         ("connections", {"b"}),
         ("connections", {"c"}),
+        ("delete", {"c"}),
     ]
     assert "s3cret" not in mark.read_text()
 
