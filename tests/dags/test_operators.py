@@ -185,7 +185,9 @@ def test_a_task_that_is_ended_takes_back_what_it_had_begun(line: Line) -> None:
     assert line.agrees("t")
 
 
-def test_a_lane_that_is_ended_begins_no_other_group(line: Line) -> None:
+def test_a_lane_that_is_ended_begins_no_other_group(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not even where a library made an error of the end, and the group failed by that."""
     lane = CaptureOperator(task_id="lane", pipeline=str(path_of(line)))
     begun = []
@@ -196,7 +198,7 @@ def test_a_lane_that_is_ended_begins_no_other_group(line: Line) -> None:
             lane.on_kill()
         raise LostRaceError("made of it")
 
-    lane.step = step  # type: ignore[method-assign]
+    monkeypatch.setattr(lane, "step", step)
     with pytest.raises(SystemExit, match="was ended"):
         NaviglioOperator.execute(lane, context())
     assert len(begun) == 1

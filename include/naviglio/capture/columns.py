@@ -70,6 +70,8 @@ def _check_stream(spec: TableSpec, schema: TableSchema, traits: SourceTraits) ->
         )
     if order != "number" and spec.lag is not None:
         raise ConfigError(f"{what}, and `lag` counts integers. Remove it.")
+    if spec.zone and order != "time":
+        raise ConfigError(f"{what}, and `zone` is of times. Remove it.")
     if order == "time" and column.kind == "timestamp" and not spec.zone:
         raise ConfigError(
             f"{what}, without a zone, so it is no point in time. If all writers set it to UTC, "

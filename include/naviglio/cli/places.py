@@ -26,7 +26,7 @@ def home() -> Home:
 def pipeline_named(name: str) -> Pipeline:
     """Return a pipeline by its name, or by the path of its file."""
     from naviglio.config.pipeline import SUFFIXES, load_pipeline, read_folder
-    from naviglio.config.problems import known
+    from naviglio.config.problems import known_all
 
     if "/" in name or name.endswith(SUFFIXES):
         return load_pipeline(Path(name))
@@ -38,7 +38,7 @@ def pipeline_named(name: str) -> Pipeline:
         if path.stem == name:
             raise error
     raise ConfigError(
-        f"no pipeline is called {name!r} in {folder}; {known(read.pipelines, name)}. "
+        f"no pipeline is called {name!r} in {folder}; {known_all(read.pipelines, name)} "
         "Name one of them, or a file."
     )
 
@@ -122,9 +122,9 @@ def beside(groups: Iterable[Group], tables: Iterable[str]) -> list[str]:
 
 
 def _unknown(pipeline: Pipeline, name: str, what: str, names: list[str]) -> ConfigError:
-    from naviglio.config.problems import known
+    from naviglio.config.problems import known_all
 
     return ConfigError(
-        f"pipeline {pipeline.name!r} has no {what} {name!r}; {known(names, name)}. "
+        f"pipeline {pipeline.name!r} has no {what} {name!r}; {known_all(names, name)} "
         "Name one of them."
     )

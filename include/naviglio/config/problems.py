@@ -35,6 +35,12 @@ def known(values: Iterable[str], wrong: str = "") -> str:
     return f"known: {', '.join(names) or 'none'}{hint}"
 
 
+def known_all(values: Iterable[str], wrong: str = "") -> str:
+    """Return the same as the end of a sentence: with a full stop, unless it asks."""
+    text = known(values, wrong)
+    return text if text.endswith("?") else f"{text}."
+
+
 def _tell(path: Path, problem: Problem) -> str:
     where = f"{path}:{problem.line}" if problem.line else str(path)
     return f"{where}: {_dotted(problem.place)}{problem.text}"

@@ -15,7 +15,7 @@ from typing import Protocol
 from ruamel.yaml import YAML
 
 from naviglio.config import reader
-from naviglio.config.problems import known
+from naviglio.config.problems import known_all
 from naviglio.errors import ConfigError
 
 PREFIX = "NAVIGLIO_CONN_"
@@ -100,10 +100,10 @@ class Connections:
 
     def _unknown(self, conn_id: str, stored: Mapping[str, str]) -> str:
         named = (name.removeprefix(PREFIX).lower() for name in self._environ)
-        ids = known(sorted({*named, *stored}), conn_id)
+        ids = known_all(sorted({*named, *stored}), conn_id)
         place = f", or the line `{conn_id}: URL` to {self._file}" if self._file else ""
         return (
-            f"no connection is called {conn_id!r}; {ids}. "
+            f"no connection is called {conn_id!r}; {ids} "
             f"Add the environment variable {variable_of(conn_id)}{place}."
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from naviglio.config.problems import known
+from naviglio.config.problems import known_all
 from naviglio.connections.connections import Urls
 from naviglio.connections.urls import misread_port, scheme_of
 from naviglio.errors import ConfigError
@@ -49,7 +49,7 @@ def _adapter(conn_id: str, url: str) -> ModuleType:
         raise ConfigError(
             f"connection {conn_id!r}: no adapter for "
             f"{f'scheme {scheme!r}' if scheme else 'a URL without a scheme'}; "
-            f"{known(ADAPTERS, scheme)}. Write SCHEME://USER:PASSWORD@HOST:PORT/DATABASE."
+            f"{known_all(ADAPTERS, scheme)} Write SCHEME://USER:PASSWORD@HOST:PORT/DATABASE."
         )
     if misread_port(url):
         raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from naviglio.config import reader
-from naviglio.config.problems import known
+from naviglio.config.problems import known_all
 from naviglio.errors import ConfigError
 from naviglio.model import Pipeline
 
@@ -40,7 +40,7 @@ class RunAs:
         allowed = self._allowed(pipeline.name, pipeline.target)
         problems = [
             f"pipeline {pipeline.name!r}, table {table!r}: `run_as: {principal}` is not allowed on "
-            f"connection {pipeline.target!r}; {known(sorted(allowed), principal)}. Have whoever "
+            f"connection {pipeline.target!r}; {known_all(sorted(allowed), principal)} Have whoever "
             f"runs this deployment list it in {self._place}: {pipeline.name}: "
             f"{{{pipeline.target}: [{principal}]}}; or remove `run_as`."
             for principal, table in wanted.items()

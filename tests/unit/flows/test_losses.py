@@ -253,6 +253,16 @@ def test_a_lag_of_numbers_is_none_of_times(kind: Kind) -> None:
         refuse_unfit_columns(spec, schema(kind, kind), "UTC", ANY)
 
 
+def test_a_zone_is_refused_beside_what_is_no_time() -> None:
+    """It would seem to mean something."""
+    spec = TableSpec(
+        name="t", source=NAME, target=NAME, key=("c",), way="stream", modified="c", zone="UTC",
+        lag=5,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="`zone` is of times"):
+        refuse_unfit_columns(spec, schema("int64", "bigint"), "UTC", ANY)
+
+
 def test_a_day_without_a_zone_is_utcs_day_only() -> None:
     """Elsewhere its windows would hold another day's rows."""
     spec = TableSpec(name="t", source=NAME, target=NAME, key=("c",), way="windows", event_time="c")
