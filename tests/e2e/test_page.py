@@ -24,6 +24,7 @@ from tests.e2e.conftest import VIEWER, Running
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SHOTS = os.environ.get("NAVIGLIO_SCREENSHOTS", "")  # a folder for pictures, for people to look at
 DAG = "naviglio_flights"
+ACCEPTED = "Accepted for planes. It lands with the next run."
 SOON_MS = 30_000
 
 pytestmark = [
@@ -112,10 +113,12 @@ def test_a_person_sees_every_table_and_answers_a_question(
     shoot(page, "question")
 
     frame.get_by_role("button", name="Accept").first.click()
-    expect(frame.get_by_role("dialog")).to_contain_text("1500 of 3322 rows")
+    expect(frame.get_by_role("dialog")).to_contain_text(
+        "naviglio_flights, table planes: 1500 of 3322"
+    )
     shoot(page, "dialog")
     frame.get_by_role("dialog").get_by_role("button", name="Accept").click()
-    expect(frame.get_by_role("status")).to_have_text("Accepted. It lands with the next run.")
+    expect(frame.get_by_role("status")).to_have_text(ACCEPTED)
     expect(frame.get_by_role("button", name="Accept")).to_have_count(0, timeout=SOON_MS)
     landed = capture_registry(running)
     assert landed.error is None

@@ -58,7 +58,8 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-question]");
   if (!button) return;
   asked = button;
-  document.getElementById("asked").textContent = JSON.parse(button.dataset.question).text;
+  const { table, text } = JSON.parse(button.dataset.question);
+  document.getElementById("asked").textContent = `${button.closest("section").dataset.dag}, table ${table}: ${text}`;
   dialog.showModal();
 });
 document.getElementById("no").addEventListener("click", () => dialog.close());
@@ -67,7 +68,7 @@ document.getElementById("yes").addEventListener("click", async () => {
   dialog.close();
   try {
     await ask(`dags/${encodeURIComponent(section.dataset.dag)}/accept`, { method: "POST", headers: { "Content-Type": "application/json" }, body: asked.dataset.question });
-    said.textContent = "Accepted. It lands with the next run.";
+    said.textContent = `Accepted for ${JSON.parse(asked.dataset.question).table}. It lands with the next run.`;
   } catch (error) { said.textContent = error.message; }
   refresh(section);
 });
