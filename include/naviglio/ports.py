@@ -40,7 +40,10 @@ class Store(Protocol):
         ...
 
     def create(self, path: str, data: bytes) -> bool:
-        """Make the file durably, whole and only if absent; False when it was there already."""
+        """Make the file durably, whole and only if absent; False when it was there already.
+
+        Raises LostRaceError when its folder, made if need be, is taken away meanwhile.
+        """
         ...
 
     def read(self, path: str) -> bytes | None:

@@ -37,17 +37,8 @@ class LocalStore:
         temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
         with _explained(final):
             _make_folder(final.parent)
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    _sync(file)
-                _link(temporary, final)
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(final.parent)
-            return True
+            with _lost_with(final.parent):
+                return _linked(temporary, final, data)
 
     def read(self, path: str) -> bytes | None:
         """Return the bytes of a file, or None when it is absent."""
@@ -94,6 +85,21 @@ class LocalStore:
 
     def _at(self, path: str) -> Path:
         return Path(self.root, path)
+
+
+def _linked(temporary: Path, final: Path, data: bytes) -> bool:
+    """Link a synced temporary file to its name; False where that is taken."""
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            _sync(file)
+        _link(temporary, final)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(final.parent)
+    return True
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from naviglio.errors import LostRaceError, StorageError
+from naviglio.storage import local
 from naviglio.storage.local import LocalStore
 
 
@@ -57,6 +58,15 @@ def test_writing_below_a_removed_folder_is_a_lost_race(tmp_path: Path) -> None:
     store.remove("data/1-a")
     with pytest.raises(LostRaceError, match="another attempt"), store.write("data/1-a/f"):
         pass
+
+
+def test_a_folder_taken_away_while_a_file_is_made_is_a_lost_race(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that notes its intent late, when another has just removed its attempt."""
+    monkeypatch.setattr(local, "_make_folder", lambda _: None)
+    with pytest.raises(LostRaceError, match="another attempt took the number"):
+        LocalStore(str(tmp_path)).create("data/attempt/intent.json", b"{}")
 
 
 def test_an_attempt_removed_while_it_writes_has_lost_its_race(tmp_path: Path) -> None:
