@@ -34,6 +34,10 @@ class SwapRefusedError(RetryableError):
     """Rows can't take a target's place as they come; a merge of the same rows goes another way."""
 
 
+class UnevenError(RetryableError):
+    """Changes do not bring a target to as many rows as the lake has; all rows will tell why."""
+
+
 class ConfigError(NaviglioError):
     """The configuration must be edited: YAML, a connection, a grant."""
 

@@ -271,6 +271,7 @@ class Feed:
     batches: Iterator[pa.RecordBatch]
     rows: int | None = None  # of the lake table
     changed_rows: int | None = None  # that these changes touch at most; None: not known before
+    gained: int | None = None  # rows that these changes add to a target, less those they delete
     batch_attempt: str = ""  # the batch and the attempt that landed it
 
 

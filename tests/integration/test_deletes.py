@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from naviglio.errors import DataError
 from tests.integration.lines import DIFF, STREAM, SWEPT, Line
 
 TABLE = (
@@ -186,3 +187,41 @@ def test_float_keys_that_change_their_sign_of_zero_stay(
     monkeypatch.setattr(DeltaTable, "load_cdf", old_first)
     line.run()
     assert line.agrees()
+
+
+KEYED = (
+    "CREATE TABLE t (k float8 PRIMARY KEY, name text, "
+    "modified_at timestamptz NOT NULL DEFAULT now())"
+)
+RESPELLED = "UPDATE t SET k = '-0', name = 'renamed', modified_at = now() WHERE k = 0"
+
+
+def test_a_new_key_that_the_target_takes_for_another_waits_for_the_delete(line: Line) -> None:
+    """The lake has both until the sweep, the target could hold one only: it keeps what it has.
+
+    Loaded one after the other, the delete of the old key would take the new row with it.
+    """
+    line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1h}}")
+    line.source(KEYED, "INSERT INTO t (k, name) VALUES (0, 'named'), (1, 'one')")
+    line.run()
+    before = line.target_rows()
+    line.source(RESPELLED)
+    with pytest.raises(DataError, match="key"):
+        line.run()
+    assert (line.target_rows(), line.ledger().batch) == (before, 1)
+    line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1ms}}")
+    line.run()
+    assert line.agrees()
+    assert {name for _, name, _ in line.target_rows()} == {"renamed", "one"}
+
+
+def test_rows_that_somebody_else_took_from_the_target_come_back(line: Line) -> None:
+    """When a load would add more rows than the lake gained, all rows are loaded; it says why."""
+    line.declare(t=SWEPT)
+    line.source(TABLE, ROWS)
+    line.run()
+    line.target("DELETE FROM t WHERE id <= 2")
+    line.source("UPDATE t SET name = 'new', modified_at = now() WHERE id = 1")
+    line.run()
+    assert line.agrees()
+    assert line.ledger().why_whole == "changes gave the target +1 rows, the lake +0"

@@ -48,7 +48,14 @@ def feed_of(table: DeltaTable, landing: str, since: LedgerRow | None) -> Feed | 
         else _changes(table, since.version, schema),
         rows=_rows(table),
         changed_rows=None if since is None or why else _touched(table, since.version),
+        gained=None if since is None or why else _gained(table, since.version),
     )
+
+
+def _gained(table: DeltaTable, since: int) -> int | None:
+    """Count how many rows more a lake table has than in a version before."""
+    then, now = _rows(DeltaTable(table.table_uri, version=since)), _rows(table)
+    return None if then is None or now is None else now - then
 
 
 def _rows(table: DeltaTable) -> int | None:

@@ -16,7 +16,7 @@ from tenacity import (
     wait_random,
 )
 
-from naviglio.errors import ConfigError, LostRaceError, SwapRefusedError
+from naviglio.errors import ConfigError, LostRaceError, SwapRefusedError, UnevenError
 from naviglio.load.commit import Load, commit, commit_ranges, retried
 from naviglio.load.plan import LoadPlan, choose, figures_of
 from naviglio.model import LedgerRow, TableSpec
@@ -68,6 +68,24 @@ def _catch_up_once(
     if feed is None:
         return None
     target.check(spec.target, feed.schema, adopt=spec.adopt)
+    try:
+        return _load(target, pipeline, spec, before, feed, feed_since)
+    except UnevenError as error:
+        log.info("loading %s again: %s", name, error)
+        before = target.ledger().get(name)  # some ranges may have been committed
+        return _load(target, pipeline, spec, before, _all_rows(feed_since, str(error)), feed_since)
+
+
+def _load(
+    target: Target,
+    pipeline: str,
+    spec: TableSpec,
+    before: LedgerRow | None,
+    feed: Feed,
+    feed_since: Callable[[LedgerRow | None], Feed | None],
+) -> LedgerRow | None:
+    """Stage a feed, and merge it in one transaction or in one a range."""
+    name = str(spec.target)
     attempt = uuid.uuid4().hex[:16]
     figures = figures_of(target, spec, feed, loaded=before is not None)
     plan = choose(figures)

@@ -18,7 +18,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from naviglio.errors import ContentionError, LostRaceError
+from naviglio.errors import ContentionError, LostRaceError, UnevenError
 from naviglio.load import plan as plans
 from naviglio.model import LedgerRow, LoadCounts, TableSpec
 from naviglio.points import reach
@@ -49,6 +49,7 @@ def commit(target: Target, load: Load) -> LedgerRow:
         counts = LoadCounts()
         if load.staging is not None:
             counts = transaction.merge(load.spec.target, load.feed.schema, load.staging)
+            _refuse_uneven(load, _gain(counts))
         row = _row(load, counts)
         transaction.record(row)
         reach("load: before commit")
@@ -90,21 +91,48 @@ def _commit_range(
         _compare(transaction, load.spec, before)
         more = transaction.merge_range(name, schema, span.staging, span.low, span.high)
         total = _sum(counts, more)
-        row = _row(load, total)
+        row, gain = _row(load, total), _gained_by_ranges(load.before, _gain(total))
         if span.high is not None and before is not None:
-            row = _partly(before, row, span, schema.key[0])
+            row = _partly(before, row, span, schema.key[0], gain)
+        else:
+            _refuse_uneven(load, gain)
         transaction.record(row)
         reach("load: before commit")
     return row, total
 
 
-def _partly(before: LedgerRow, new: LedgerRow, span: _Range, key: str) -> LedgerRow:
+def _partly(
+    before: LedgerRow, new: LedgerRow, span: _Range, key: str, gain: int | None
+) -> LedgerRow:
     """Return the row of a load that is not through yet: still the version before it."""
     told = {"version": new.version, "batch": new.batch, "done": span.number, "key": key,
-            "below": span.high}  # fmt: skip
+            "below": span.high, "gained": gain}  # fmt: skip
     return replace(
         before, ranges=json.dumps(told), attempt=new.attempt, loaded_at_utc=new.loaded_at_utc
     )
+
+
+def _gain(counts: LoadCounts) -> int:
+    return counts.inserted - counts.deleted
+
+
+def _gained_by_ranges(before: LedgerRow | None, gain: int) -> int | None:
+    """Return the rows gained since a ledger row's version, with those of a load that broke off."""
+    if before is None or not before.ranges:
+        return gain
+    earlier = json.loads(before.ranges).get("gained")
+    return None if earlier is None else earlier + gain
+
+
+def _refuse_uneven(load: Load, gained: int | None) -> None:
+    """See that the target gained as many rows as the lake.
+
+    It did not where it takes two keys of the lake for one, in loads after each other, or where
+    somebody else changed it. Then only all rows tell what it should hold.
+    """
+    if load.feed.why_whole or None in (gained, load.feed.gained) or gained == load.feed.gained:
+        return
+    raise UnevenError(f"changes gave the target {gained:+} rows, the lake {load.feed.gained:+}")
 
 
 def _sum(one: LoadCounts, other: LoadCounts) -> LoadCounts:

@@ -7,6 +7,7 @@ the key's is shown.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -116,18 +117,33 @@ def _places(low: int, high: int) -> str:
 # --- two rows that exclude each other -------------------------------------------------------------
 
 
+def blame_twins(connection: psycopg.Connection, merge: sql.Merge) -> DataError:
+    """Return the error that names the key of two living rows that are one to the target."""
+    key = _twin(connection, merge, merge.schema.key)
+    found = f"two rows have one key; key ({key})" if key else "it does not keep all rows"
+    return DataError(
+        f"target {str(merge.target)!r}: {found}. Nothing was loaded. Correct the rows at their "
+        "source, or what tells the target's rows apart."
+    )
+
+
+def _twin(connection: psycopg.Connection, merge: sql.Merge, names: Sequence[str]) -> str | None:
+    """Return the key of a living row that has the same values in some columns as another."""
+    listed = ", ".join(sql.value(merge, merge.schema.column(name)) for name in names)
+    staged = f"{merge.staging} AS s" + ("" if merge.whole else f" WHERE {sql.upserts(merge)}")
+    twins = (
+        f"(SELECT {columns(merge.schema.key)}, count(*) OVER (PARTITION BY {listed}), "
+        f" num_nulls({listed}) AS nulls FROM {staged}) AS s WHERE s.count > 1 AND s.nulls = 0"
+    )
+    return _key(connection, merge, twins)
+
+
 def _pair(connection: psycopg.Connection, refusal: Refusal) -> str | None:
     merge = refusal.merge
     names = _unique_columns(connection, refusal)
-    values = [sql.value(merge, merge.schema.column(name)) for name in names]
-    listed, keys = ", ".join(values), columns(merge.schema.key)
-    staged = f"{merge.staging} AS s" + ("" if merge.whole else f" WHERE {sql.upserts(merge)}")
-    twins = (
-        f"(SELECT {keys}, count(*) OVER (PARTITION BY {listed}), "
-        f" num_nulls({listed}) AS nulls FROM {staged}) AS s WHERE s.count > 1 AND s.nulls = 0"
-    )
-    if key := _key(connection, merge, twins):
+    if key := _twin(connection, merge, names):
         return key
+    values = [sql.value(merge, merge.schema.column(name)) for name in names]
     same = " AND ".join(f"t.{quote(name)} = {one}" for name, one in zip(names, values, strict=True))
     joined = (
         f"{merge.staging} AS s JOIN {table(merge.target)} AS t"

@@ -13,7 +13,7 @@ import pyarrow as pa
 from naviglio.adapters.postgres import ledger, login, swap
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import staging as stagings
-from naviglio.adapters.postgres.blame import Refusal, blame
+from naviglio.adapters.postgres.blame import Refusal, blame, blame_twins
 from naviglio.adapters.postgres.errors import is_about_rows, translate, translated
 from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, misfits
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
@@ -314,7 +314,13 @@ class PostgresTransaction:
         living = counts.inserted + counts.updated + counts.unchanged
         if job.whole and not part and living != staging.rows:
             raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
+        if job.whole and job.high is None and self._count(job) != staging.rows:
+            raise blame_twins(self.connection, job)
         return counts
+
+    def _count(self, job: sql.Merge) -> int:
+        found = self.connection.execute(f"SELECT count(*) FROM {table(job.target)}").fetchone()
+        return int(found[0]) if found else 0
 
     def _compare(self, job: sql.Merge) -> LoadCounts:
         delete = sql.delete_absent if job.whole else sql.delete_staged
