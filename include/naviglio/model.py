@@ -406,6 +406,8 @@ class Question:
     text: str
     found: str  # what an answer covers: the drift's text, the identities, the number of deletes
     asked_at_utc: datetime
+    accepted_by: str = ""  # of an answer
+    accepted_at_utc: datetime | None = None
 
 
 # --- load ---------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ async def accept(dag_id: str, answered: Answered, user: GetUserDep) -> dict[str,
     """Accept one question, exactly as it was seen."""
     question = Question(**answered.model_dump())
     declared = await asyncio.to_thread(_declared, dag_id)
-    was_open = await asyncio.to_thread(reading.answer, declared, question)
+    was_open = await asyncio.to_thread(reading.answer, declared, question, user.get_name())
     _shared.forget((reading.status_of.__name__, declared.name))
     if not was_open:
         raise HTTPException(409, "This question is no longer open. Look again.")

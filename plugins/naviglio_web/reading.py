@@ -58,12 +58,12 @@ def history_of(pipeline: Pipeline, table: str) -> History:
         return history(site, group, spec, LAST)
 
 
-def answer(pipeline: Pipeline, asked: Question) -> bool:
-    """Accept a question if it is still open as it was seen."""
+def answer(pipeline: Pipeline, asked: Question, by: str) -> bool:
+    """Accept a question if it is still open as it was seen; the name of who did is kept."""
     with _site(pipeline) as site:
         for group in site.pipeline.landings:
             if asked in open_questions(site, group):
-                accept(site, group, [asked])
+                accept(site, group, [asked], by)
                 return True
     return False
 

@@ -262,10 +262,10 @@ def test_a_server_that_is_away_is_told_on_every_command(shell: Shell) -> None:
     shell.run("stop")
     try:
         found = shell.run("status flights").stdout
-        assert "source is away" in found
+        assert "source gives no answer" in found
         (told,) = shell.json("status flights")["pipelines"]
         assert told["tables"][0]["lake_batch"] == told["tables"][0]["batch"]
-        shell.run("run flights", code=75)
+        assert "Run `naviglio start`" in shell.run("run flights", code=75).output
         shell.run("validate flights --connect", code=75)
         shell.run("plan flights", code=75)
     finally:

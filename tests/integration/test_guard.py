@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from naviglio.errors import QuestionError
+from naviglio.flows.history import history
 from tests.integration.lines import DIFF, STREAM, SWEPT, Line
 
 WINDOWS = "{capture: windows, event_time: day, since: SINCE}"
@@ -48,6 +49,10 @@ def test_many_deletes_are_asked_and_land_when_accepted(line: Line, way: str) -> 
     line.verify()
     assert line.agrees()
     assert len(line.target_rows()) == 100
+    [(group, table)] = [(g, t) for g in line.pipeline.landings for t in g.tables]
+    told = [entry.accepted for entry in history(line.site(), group, table, 10).batches]
+    assert [len(one) for one in told] == [1, *[0] * (len(told) - 1)]
+    assert told[0][0].startswith("mass delete by a tester at ")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -402,8 +402,8 @@ def test_status_works_before_anything_is_there() -> None:
     """Source and target are away; the answer says so and how to begin."""
     found = naviglio("status", "flights")
     assert found.exit_code == 0
-    assert "source is away" in found.stdout
-    assert "target is away" in found.stdout
+    assert "source gives no answer" in found.stdout
+    assert "target gives no answer" in found.stdout
     assert "Begin with `naviglio run flights`" in found.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -179,7 +180,7 @@ def accept(
         questions = [question for _, question in found]
         accepted = bool(found) and not only_list and (yes or _confirmed(questions))
         for group, question in found if accepted else ():
-            answer(site, group, [question])
+            answer(site, group, [question], by=getpass.getuser())
     return Answer(
         data={"pipeline": declared.name, "questions": questions, "accepted": accepted},
         show=lambda out: _show_questions(out, declared.name, questions, accepted),
@@ -312,7 +313,7 @@ def _show_status(out: Console, found: list[PipelineStatus]) -> None:
             listing(rows, optional=("gaps", "held by", "loaded as", "in part", "inputs not seen"))
         )
         for side, why in one.away.items():
-            out.print(f"{side} is away: {why}", markup=False)
+            out.print(f"{side} gives no answer: {why}", markup=False)
         _show_open(out, one)
         if not any(t.batch for t in one.tables):
             out.print(f"Nothing was captured yet. Begin with `naviglio run {one.pipeline}`.")
@@ -356,11 +357,12 @@ def _show_history(out: Console, found: History) -> None:
         {
             "batch": b.number, "landed (UTC)": b.at_utc, "kind": b.kind, "upserts": b.upserts,
             "deletes": b.deletes, "size": size(b.bytes), "position (UTC)": moment(b.position),
-            "windows": b.windows, "drift": b.drift, "why": b.why, "attempt": b.attempt,
+            "windows": b.windows, "drift": b.drift, "why": b.why, "accepted": b.accepted,
+            "attempt": b.attempt,
         }
         for b in found.batches
     ]  # fmt: skip
-    out.print(listing(rows, optional=("windows", "drift", "why")))
+    out.print(listing(rows, optional=("windows", "drift", "why", "accepted")))
     if found.versions:
         out.print()
         out.print(

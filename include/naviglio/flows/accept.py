@@ -13,8 +13,8 @@ def open_questions(site: Site, group: Group) -> list[Question]:
     return [question for head in heads for question in landing.questions(head)]
 
 
-def accept(site: Site, group: Group, questions: list[Question]) -> None:
-    """Answer these questions: what they found may land at the next run."""
+def accept(site: Site, group: Group, questions: list[Question], by: str) -> None:
+    """Answer these questions: what they found may land at the next run; `by` is kept."""
     landing = site.landing(group)
     for question in questions:
-        landing.accept(question)
+        landing.accept(question, by)

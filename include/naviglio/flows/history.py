@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from naviglio.flows.site import Site
 from naviglio.flows.status import point_text, ranges_of
 from naviglio.landing.landing import Landing
-from naviglio.model import Group, Manifest, Part, TableSpec
+from naviglio.model import Group, Manifest, Part, Question, TableSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class BatchEntry:
     position: str | None
     drift: tuple[str, ...]
     why: str
+    accepted: tuple[str, ...]  # what a person let land with it, and who
     attempt: str
 
 
@@ -57,11 +58,18 @@ class History:
 def history(site: Site, group: Group, table: TableSpec, limit: int) -> History:
     """Return up to `limit` batches and lake versions of a table."""
     zone = ZoneInfo(site.pipeline.time_zone)
-    found = _last(site.landing(group), table.name, limit)
+    landing = site.landing(group)
+    found, answers = _last(landing, table.name, limit), landing.answers()
     return History(
         pipeline=site.pipeline.name,
         table=table.name,
-        batches=tuple(_batch(table, manifest, part, zone) for manifest, part in found),
+        batches=tuple(
+            replace(
+                _batch(table, manifest, part, zone),
+                accepted=tuple(_accepted(table, manifest, answers)),
+            )
+            for manifest, part in found
+        ),
         versions=_versions(site, table, limit),
     )
 
@@ -85,8 +93,15 @@ def _batch(table: TableSpec, manifest: Manifest, part: Part, zone: ZoneInfo) -> 
         upserts=part.upserts, deletes=part.deletes, files=len(part.files),
         bytes=sum(file.bytes for file in part.files), windows=ranges_of(part.windows, zone),
         position=point_text(part.schema, table, at.stream), drift=part.drift, why=part.why,
-        attempt=manifest.attempt,
+        accepted=(), attempt=manifest.attempt,
     )  # fmt: skip
+
+
+def _accepted(table: TableSpec, manifest: Manifest, answers: list[Question]) -> Iterator[str]:
+    for one in answers:
+        if one.table == table.name and one.head == manifest.number - 1:
+            at = f" at {one.accepted_at_utc:%Y-%m-%d %H:%M} UTC" if one.accepted_at_utc else ""
+            yield f"{one.kind} by {one.accepted_by or 'somebody'}{at}"
 
 
 def _versions(site: Site, table: TableSpec, limit: int) -> tuple[VersionEntry, ...]:

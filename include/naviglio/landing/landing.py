@@ -16,7 +16,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -168,9 +168,14 @@ class Landing:
         """Whether an answer at the question's head covers what was found."""
         return any(_covers(a, question) for a in self._records("answers", question.head))
 
-    def accept(self, question: Question) -> None:
-        """Answer a question: what it found may land."""
-        self.store.create(f"answers/{_question_name(question)}", msgspec.json.encode(question))
+    def accept(self, question: Question, by: str) -> None:
+        """Answer a question: what it found may land; `by` is whoever says so."""
+        answer = replace(question, accepted_by=by, accepted_at_utc=datetime.now(UTC))
+        self.store.create(f"answers/{_question_name(question)}", msgspec.json.encode(answer))
+
+    def answers(self) -> list[Question]:
+        """Return all answers, with who gave them; the next batch after their head rests on them."""
+        return self._records("answers")
 
     def withdraw(self, head: int, table: str, *kinds: str) -> None:
         """Forget the questions of a table and their answers: the source answered by changing.
@@ -182,8 +187,9 @@ class Landing:
                 if question.table == table and question.kind in kinds:
                     self.store.remove(f"{folder}/{_question_name(question)}")
 
-    def _records(self, folder: str, head: int) -> list[Question]:
-        names = [n for n in self.store.names(folder) if n.startswith(f"{head:010d}-")]
+    def _records(self, folder: str, head: int | None = None) -> list[Question]:
+        begin = "" if head is None else f"{head:010d}-"
+        names = [n for n in self.store.names(folder) if n.startswith(begin)]
         found = [(name, self.store.read(f"{folder}/{name}")) for name in names]
         return [self._decode(name, data, Question) for name, data in found if data is not None]
 

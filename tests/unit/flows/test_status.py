@@ -178,7 +178,7 @@ def test_questions_are_those_at_the_head_and_of_identity(site: Site) -> None:
     landing.ask(question("t", 2))
     landing.ask(question("s", 0))
     assert [(q.table, q.head) for q in open_questions(site, GROUP)] == [("s", 0), ("t", 2)]
-    accept(site, GROUP, [question("t", 2)])
+    accept(site, GROUP, [question("t", 2)], by="a tester")
     assert [q.table for q in open_questions(site, GROUP)] == ["s"]
     assert status(site).questions == (question("s", 0),)
 

@@ -133,7 +133,7 @@ def test_an_answer_covers_what_was_found_and_no_more(landing: Landing) -> None:
     )  # fmt: skip
     landing.ask(asked)
     assert landing.questions(0) == [asked]
-    landing.accept(asked)
+    landing.accept(asked, by="a tester")
     assert landing.questions(0) == []
     assert landing.answered(replace(asked, found="99"))
     assert not landing.answered(replace(asked, found="101"))
@@ -150,7 +150,7 @@ def test_an_answer_goes_with_its_question(landing: Landing) -> None:
     drift = replace(asked, kind="drift", found="column 'a' removed")
     for question in (asked, drift):
         landing.ask(question)
-        landing.accept(question)
+        landing.accept(question, by="a tester")
     landing.withdraw(0, "flights", "mass delete")
     assert not landing.answered(asked)
     assert landing.answered(drift)

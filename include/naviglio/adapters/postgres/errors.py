@@ -29,6 +29,11 @@ _REFUSED_LOGIN = re.compile(
     re.I,
 )
 
+_STOPPED = re.compile(  # what embedded.py calls the folder of its socket
+    r'on socket "[^"]*(/postgres/socket|/naviglio-\d+-\w+)/\.s\.PGSQL[^"]*" failed: '
+    r"(No such file|Connection refused)"
+)
+
 
 @contextmanager
 def translated(where: str, owner: type[NaviglioError]) -> Iterator[None]:
@@ -77,6 +82,8 @@ def _without_state(error: psycopg.Error, where: str, owner: type[NaviglioError])
     if isinstance(error, psycopg.OperationalError):
         if _REFUSED_LOGIN.search(text) and not _MOMENTARY.search(text):
             return ConfigError(f"{where}: {text}. Correct the connection.")
+        if _STOPPED.search(text):
+            return RetryableError(f"{where}: the embedded server is stopped. Run `naviglio start`.")
         return RetryableError(f"{where}: {text}. Trying again is enough once the server is back.")
     if isinstance(error, psycopg.InterfaceError):
         return RetryableError(f"{where}: the connection is gone ({text}).")

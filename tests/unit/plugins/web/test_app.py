@@ -120,7 +120,7 @@ def test_a_viewer_sees_but_may_not_answer(app: FastAPI) -> None:
     assert "naviglio_shop" in browser.get("/").text
     shown = browser.get("/dags/naviglio_shop")
     assert shown.status_code == 200
-    assert "target is away" in shown.text.replace("</b>", "")
+    assert "target gives no answer" in shown.text.replace("</b>", "")
     assert "Accept …" not in shown.text
     answer = browser.post("/dags/naviglio_shop/accept", json=QUESTION, headers={"origin": ORIGIN})
     assert answer.status_code == 403
