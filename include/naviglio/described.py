@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from naviglio.errors import ConfigError
+from naviglio.known import known_all
 from naviglio.model import Column, TableName, TableSchema, reserved
 
 
@@ -42,15 +43,19 @@ def schema_of(
     names = [column.name for column in found]
     if taken := reserved(names):
         raise ConfigError(
-            f"{table}: the names {taken} are reserved, in any case of letters. Read the table "
-            "through a view that renames them."
+            f"{table}: the names {', '.join(map(repr, taken))} are reserved, in any case of "
+            "letters. Read the table through a view that renames them."
         )
     refuse_case(names)
     chosen = tuple(key) or tuple(primary)
     if not chosen:
-        raise ConfigError(f"{table} has no primary key. Declare `key`; its columns are {names}.")
+        raise ConfigError(
+            f"{table} has no primary key. Declare `key`; its columns are {', '.join(names)}."
+        )
     if absent := [column for column in chosen if column not in names]:
-        raise ConfigError(f"{table} has no column {absent[0]!r}; it has {names}. Correct `key`.")
+        raise ConfigError(
+            f"{table} has no column {absent[0]!r}; {known_all(names, absent[0])} Correct `key`."
+        )
     of_key = [column for column in found if column.name in chosen]
     if unfit := [f"{c.name!r} ({c.spelled})" for c in of_key if not c.fits_key]:
         raise ConfigError(f"{table}: {', '.join(unfit)} can't stand in a key. Choose another.")
@@ -58,6 +63,14 @@ def schema_of(
     filled = all(c.column and not c.column.nullable for c in of_key)
     columns = tuple(c.column for c in found if c.column)
     return TableSchema(columns=columns, key=chosen, key_is_unique=vouched and filled)
+
+
+def no_table(where: str, table: TableName, others: Iterable[str]) -> ConfigError:
+    """Return the error of a table that isn't there; `others` are its schema's."""
+    return ConfigError(
+        f"{where} has no table {str(table)!r}. Of its schema's tables and views, "
+        f"{known_all(others, table.table)} Correct it."
+    )
 
 
 def refuse_case(names: Iterable[str]) -> None:

@@ -121,7 +121,7 @@ def test_keys_that_tell_no_rows_apart_are_named(line: Line) -> None:
     line.source(
         "CREATE TABLE t (id bigint, name text)", "INSERT INTO t VALUES (7, 'a'), (7, 'b'), (1, 'c')"
     )
-    failed(line, DataError, "7", "['id']")
+    failed(line, DataError, "7", "(id)")
     line.source("UPDATE t SET id = NULL WHERE name = 'b'")
     failed(line, DataError, "NULL")
     line.source("UPDATE t SET id = 8 WHERE name = 'b'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from naviglio.errors import ConfigError
+from naviglio.known import known_all
 from naviglio.model import Column, Kind, Order, TableSchema, TableSpec
 from naviglio.ports import SourceTraits
 
@@ -94,7 +95,7 @@ def _check(
 def _present(spec: TableSpec, schema: TableSchema, use: str, name: str) -> Column:
     if name not in schema.names:
         raise ConfigError(
-            f"{spec.source} has no column {name!r} (`{use}`); it has {list(schema.names)}."
+            f"{spec.source} has no column {name!r} (`{use}`); {known_all(schema.names, name)}"
         )
     return schema.column(name)
 

@@ -39,7 +39,7 @@ def drift(before: TableSchema, now: TableSchema) -> Drift:
         if name in new and not _same_type(old[name], new[name])
     ]
     if before.key != now.key:
-        other.append(f"the key was {list(before.key)}, is {list(now.key)}")
+        other.append(f"the key was ({', '.join(before.key)}), is ({', '.join(now.key)})")
     added = tuple(name for name in new if name not in old)
     return Drift(added=added, other=tuple(other))
 

@@ -14,6 +14,7 @@ from naviglio.capture.whole import snapshot
 from naviglio.capture.windows import changed_windows, gaps, read_windows, refuse_no_event_time
 from naviglio.errors import DataError, RetryableError
 from naviglio.model import HashState, TablePosition, Window
+from naviglio.ports import Scan, Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ def capture_table(
 ) -> Captured:
     """Read one table; `changed` is its schema's drift, `final` the windows it should cover."""
     refuse_torn(reading.spec, reading.snapshot)
-    _refuse_bad_keys(reading)
+    refuse_bad_keys(reading.snapshot, reading.scan())
     wish = wish_after(changed, wish)
     captured = _by_way(reading, wish, changed, final)
     if captured.part is None:
@@ -61,7 +62,7 @@ def wish_after(changed: Drift, wish: Wish) -> Wish:
     """Return what is asked of a table after its drift: all of it where columns have returned."""
     if wish.whole or not changed.returned:
         return wish
-    return Wish(whole=f"columns {list(changed.returned)} were others before they were removed")
+    return Wish(whole=f"columns {', '.join(changed.returned)} were others before they were removed")
 
 
 def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
@@ -125,7 +126,7 @@ def why_whole(reading: Reading, changed: Drift) -> str:
     if reading.hashes != "none" and not _comparable(reading, last.hashes):
         return "no hashes of these columns to compare with"
     if changed.added and old_rows_gained(reading, changed.added):
-        return f"added columns {list(changed.added)} hold values in rows that did not change"
+        return f"added columns {', '.join(changed.added)} hold values in rows that did not change"
     return ""
 
 
@@ -137,13 +138,15 @@ def _comparable(reading: Reading, state: HashState | None) -> bool:
     return state.spec == reading.fingerprint
 
 
-def _refuse_bad_keys(reading: Reading) -> None:
-    """Raise DataError where the declared key does not tell rows apart."""
-    if reading.schema.key_is_unique:
+def refuse_bad_keys(snapshot: Snapshot, scan: Scan) -> None:
+    """Raise DataError where the declared key does not tell rows apart.
+
+    The table is read for it where no index vouches.
+    """
+    if scan.schema.key_is_unique:
         return
-    bad = reading.snapshot.bad_keys(reading.scan())
-    if bad:
+    if bad := snapshot.bad_keys(scan):
         raise DataError(
-            f"{reading.spec.source}: the key {list(reading.schema.key)} is NULL or stands on more "
-            f"than one row, e.g. {', '.join(bad)}. Mend the rows, or declare another `key`."
+            f"{scan.table}: the key ({', '.join(scan.schema.key)}) is NULL or stands on more than "
+            f"one row, e.g. {', '.join(bad)}. Mend the rows, or declare another `key`."
         )

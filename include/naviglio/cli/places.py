@@ -26,7 +26,7 @@ def home() -> Home:
 def pipeline_named(name: str) -> Pipeline:
     """Return a pipeline by its name, or by the path of its file."""
     from naviglio.config.pipeline import SUFFIXES, load_pipeline, read_folder
-    from naviglio.config.problems import known_all
+    from naviglio.known import known_all
 
     if "/" in name or name.endswith(SUFFIXES):
         return load_pipeline(Path(name))
@@ -122,7 +122,7 @@ def beside(groups: Iterable[Group], tables: Iterable[str]) -> list[str]:
 
 
 def _unknown(pipeline: Pipeline, name: str, what: str, names: list[str]) -> ConfigError:
-    from naviglio.config.problems import known_all
+    from naviglio.known import known_all
 
     return ConfigError(
         f"pipeline {pipeline.name!r} has no {what} {name!r}; {known_all(names, name)} "

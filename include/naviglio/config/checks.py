@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from naviglio.config import schema
-from naviglio.config.problems import Place, Problem, known
+from naviglio.config.problems import Place, Problem
 from naviglio.config.schema import (
     FORMS,
     Form,
@@ -18,6 +18,7 @@ from naviglio.config.schema import (
     TransformForm,
     keys_of,
 )
+from naviglio.known import known
 
 F = TypeVar("F", bound=Form)
 

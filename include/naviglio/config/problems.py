@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,20 +24,6 @@ def config_error(path: Path, problems: Iterable[Problem]) -> ConfigError:
     """Return one error that tells all problems of a file, one on a line, from its top down."""
     told = (_tell(path, problem) for problem in sorted(problems, key=lambda one: one.line))
     return ConfigError("\n".join(dict.fromkeys(told)))
-
-
-def known(values: Iterable[str], wrong: str = "") -> str:
-    """Return `known: a, b, c`, with the value that `wrong` may have meant."""
-    names = list(values)
-    close = difflib.get_close_matches(wrong, names, n=1) if wrong else []
-    hint = f". Did you mean {close[0]!r}?" if close else ""
-    return f"known: {', '.join(names) or 'none'}{hint}"
-
-
-def known_all(values: Iterable[str], wrong: str = "") -> str:
-    """Return the same as the end of a sentence: with a full stop, unless it asks."""
-    text = known(values, wrong)
-    return text if text.endswith("?") else f"{text}."
 
 
 def _tell(path: Path, problem: Problem) -> str:

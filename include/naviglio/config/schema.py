@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from naviglio.config.problems import known
+from naviglio.known import known
 from naviglio.model import RESERVED, reserved
 
 NAVIGLIO_SCHEMA = "naviglio"  # holds the ledger and the staging tables of a target

@@ -15,8 +15,8 @@ from typing import Protocol
 from ruamel.yaml import YAML
 
 from naviglio.config import reader
-from naviglio.config.problems import known_all
 from naviglio.errors import ConfigError
+from naviglio.known import known_all
 
 PREFIX = "NAVIGLIO_CONN_"
 _OWNER_ONLY = 0o600

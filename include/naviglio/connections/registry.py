@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from naviglio.config.problems import known_all
 from naviglio.connections.connections import Urls
 from naviglio.connections.urls import misread_port, scheme_of
 from naviglio.errors import ConfigError
+from naviglio.known import known_all
 from naviglio.ports import Source, Target
 
 ADAPTERS = {

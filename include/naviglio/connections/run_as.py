@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from naviglio.config import reader
-from naviglio.config.problems import known_all
 from naviglio.errors import ConfigError
+from naviglio.known import known_all
 from naviglio.model import Pipeline
 
 VARIABLE = "NAVIGLIO_RUN_AS"

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from naviglio.capture.columns import refuse_unfit_columns
 from naviglio.capture.reading import need_one_moment, refuse_torn
-from naviglio.errors import ConfigError, DataError, NaviglioError, RetryableError
+from naviglio.capture.table import refuse_bad_keys
+from naviglio.errors import ConfigError, NaviglioError, RetryableError
 from naviglio.flows.capture import fence_of
 from naviglio.flows.site import Site
 from naviglio.flows.touched import read_program
+from naviglio.known import known_all
 from naviglio.load.plan import refuse_invisible
 from naviglio.model import Group, LedgerRow, Pipeline, TableSchema, TableSpec, Transform
 from naviglio.ports import Ranging, Scan
@@ -139,8 +141,8 @@ def _described(site: Site, table: TableSpec, errors: list[NaviglioError]) -> Tab
         if name and name not in schema.names:
             errors.append(
                 ConfigError(
-                    f"{table.source} has no column {name!r}, which `{where}` names; known: "
-                    f"{', '.join(schema.names)}. Correct it."
+                    f"{table.source} has no column {name!r}, which `{where}` names; "
+                    f"{known_all(schema.names, name)} Correct it."
                 )
             )
     if not errors:
@@ -150,16 +152,9 @@ def _described(site: Site, table: TableSpec, errors: list[NaviglioError]) -> Tab
 
 
 def _keys(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
-    """Refuse a key that tells no rows apart; the table is read for it where no index vouches."""
-    if schema.key_is_unique:
-        return
+    del group
     with site.source.snapshot() as snapshot:
-        bad = snapshot.bad_keys(Scan(table=table.source, schema=schema))
-    if bad:
-        raise DataError(
-            f"{table.source}: the key {list(schema.key)} of group {group.name!r} is NULL or stands "
-            f"on more than one row, e.g. {', '.join(bad)}. Mend the rows, or declare another `key`."
-        )
+        refuse_bad_keys(snapshot, Scan(table=table.source, schema=schema))
 
 
 def _fence(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:

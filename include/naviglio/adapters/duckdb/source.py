@@ -23,7 +23,7 @@ from naviglio.adapters.duckdb.session import rows as fetch
 from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote, table
 from naviglio.adapters.duckdb.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
-from naviglio.described import Described, schema_of
+from naviglio.described import Described, no_table, schema_of
 from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import (
     KEY_HASH,
@@ -66,10 +66,7 @@ class DuckSource:
                     " lower(schema_name) = lower(?) ORDER BY 1",
                     catalogue, table.schema or DEFAULT_SCHEMA,
                 )  # fmt: skip
-                raise ConfigError(
-                    f"file {self._at.path!r} has no table {str(table)!r}; its schema has "
-                    f"{[name for (name,) in names]}. Correct it."
-                )
+                raise no_table(f"file {self._at.path!r}", table, (name for (name,) in names))
         return _schema(table, found, tuple(key))
 
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:

@@ -22,7 +22,7 @@ from naviglio.adapters.mssql.session import address, connect, readers
 from naviglio.adapters.mssql.snapshot import MssqlSnapshot, open_snapshot
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
 from naviglio.adapters.mssql.statements import highest
-from naviglio.described import Described
+from naviglio.described import Described, no_table
 from naviglio.errors import ConfigError, SourceError
 from naviglio.model import Column, Fence, TableName, TableSchema
 from naviglio.ports import LOWEST, SourceTraits
@@ -75,10 +75,7 @@ class MssqlSource:
             found = find(connection, table)
             if found is None:
                 names = [n for (n,) in fetch(connection, TABLES, table.schema or DEFAULT_SCHEMA)]
-                raise ConfigError(
-                    f"{self._where} has no table {str(table)!r}; its schema has {names}. "
-                    "Correct it."
-                )
+                raise no_table(self._where, table, names)
             if "SELECT" in found.lacking_rights:
                 raise ConfigError(f"{self._where}: no right to read {table}. Grant it SELECT.")
             self._refuse_unreadable(connection, table, found.id)

@@ -18,6 +18,7 @@ from naviglio.adapters.postgres.session import conninfo, parted, pin, place_of
 from naviglio.adapters.postgres.snapshot import PostgresSnapshot, open_snapshot, readers
 from naviglio.adapters.postgres.statements import highest
 from naviglio.adapters.postgres.types import CatalogueColumn
+from naviglio.described import no_table
 from naviglio.errors import ConfigError, SourceError
 from naviglio.model import Column, Fence, TableName, TableSchema
 from naviglio.pool import Pool, Way, pool_of
@@ -87,9 +88,7 @@ class PostgresSource:
         found = self._rows(catalogue.relation(table))
         if not found:
             names = [row["name"] for row in self._rows(catalogue.tables(table))]
-            raise ConfigError(
-                f"{self._where} has no table {str(table)!r}; its schema has {names}. Correct it."
-            )
+            raise no_table(self._where, table, names)
         if not found[0]["readable"]:
             raise ConfigError(
                 f"{self._where}: no right to read {table}. Grant it SELECT, and its schema USAGE."
