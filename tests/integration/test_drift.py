@@ -188,7 +188,7 @@ def test_a_changed_key_is_asked_and_the_remedy_heals(streamed: Line) -> None:
         "ALTER TABLE t ADD PRIMARY KEY (id, name)",
         "INSERT INTO t (id, name) VALUES (1, 'twin')",
     )
-    asked(streamed, "the key was ['id'], is ['id', 'name']")
+    asked(streamed, "the key was (id), is (id, name)")
     streamed.accept()
     error = error_of(streamed.try_run())
     assert isinstance(error, ConfigError), error
