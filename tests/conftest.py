@@ -21,9 +21,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, the first folder below `tests/`."""
+    """Mark each test with its tier, and with what it shares with others where two run at once."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.path}: tests live in a folder of {sorted(TIERS)}.")
         item.add_marker(tier)
+        item.add_marker(pytest.mark.xdist_group(_shared(item, tier)))
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)  # the longest begin first
+
+
+def _shared(item: pytest.Item, tier: str) -> str:
+    """Return what is started once for all tests that name the same: an Airflow, a Spark."""
+    if tier == "e2e":
+        return tier
+    asked = getattr(item, "fixturenames", ())
+    return "spark" if "spark" in asked else str(item.path)

@@ -79,7 +79,7 @@ class Running:
         assert len(verdicts) == (2 * len(groups) or 5 + 5 + 2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # it would slow all other tests down
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Start everything; stop it at the end, and find no process left."""
     folder = tmp_path_factory.mktemp("e2e")

@@ -300,7 +300,10 @@ def test_validate_tells_who_may_not_run_as_whom(
     assert found.exit_code == 2
     assert "pipeline 'shop', table 'a': `run_as: boss` is not allowed" in found.stderr
     monkeypatch.setenv("NAVIGLIO_RUN_AS", "{shop: {w: [boss]}}")
-    assert naviglio("validate", str(path)).exit_code == 0
+    monkeypatch.setenv("NAVIGLIO_CONN_O", "duckdb:///o.duckdb")
+    found = naviglio("validate", str(path))
+    assert (found.exit_code, found.stdout.count("No connection is called")) == (0, 1)
+    assert "No connection is called 'w' here." in found.stdout
 
 
 def test_validate_tells_of_every_wrong_file(tmp_path: Path) -> None:

@@ -258,6 +258,8 @@ def _show_checks(
             for problem in check.problems:
                 out.print(f"{check.table}: {problem}", markup=False)
     if checks and not connect:
+        for conn_id in places.unknown_connections(pipeline for pipeline, _ in checks):
+            out.print(f"No connection is called {conn_id!r} here.", markup=False)
         out.print("No database was asked; `--connect` does.")
 
 

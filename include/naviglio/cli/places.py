@@ -62,6 +62,15 @@ def site_of(pipeline: Pipeline, tell: Tell | None = None) -> Iterator[Site]:
         yield site
 
 
+def unknown_connections(pipelines: Iterable[Pipeline]) -> list[str]:
+    """Return the ids that pipelines name and this machine doesn't know; Airflow may."""
+    from naviglio.connections.connections import Connections
+
+    known = Connections(os.environ, home().connections)
+    named = {conn_id: None for one in pipelines for conn_id in (one.source, one.target)}
+    return [conn_id for conn_id in named if known.find(conn_id) is None]
+
+
 def spark_url() -> str:
     """Return where Spark runs: the connection `spark_default`, NAVIGLIO_SPARK_MASTER, or here."""
     from naviglio.connections.connections import Connections
