@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from naviglio.errors import DataError
 from naviglio.model import Window
 from naviglio.partitions import window_of
-from naviglio.storage.engine import local_engine, quoted, view_files
+from naviglio.storage.engine import local_engine, quoted, streamed, view_files
 
 _BATCH_ROWS = 16_384
 
@@ -43,9 +43,8 @@ def referring(
     with local_engine() as engine:
         view_files(engine, "rows", files, schema)
         names = ", ".join(quoted(there) for _, there in on)
-        reader = pa.RecordBatchReader.from_batches(first.schema, _chained(first, changed))
-        engine.register("feed", reader)
-        engine.execute(f"CREATE TEMP TABLE changed AS SELECT DISTINCT {names} FROM feed")
+        with streamed(engine, "feed", chain((first,), changed), first.schema):
+            engine.execute(f"CREATE TEMP TABLE changed AS SELECT DISTINCT {names} FROM feed")
         same = " AND ".join(
             f"rows.{quoted(here)} IS NOT DISTINCT FROM changed.{quoted(there)}"
             for here, there in on
@@ -103,8 +102,3 @@ def _local(times: pa.Array, zone: ZoneInfo) -> pa.Array:
         raise DataError(f"an event time is a date or a timestamp here, not {kind}.")
     instants = times if kind.tz else times.cast(pa.timestamp("us", tz="UTC"))
     return pc.local_timestamp(instants.cast(pa.timestamp("us", tz=zone.key))).cast(pa.date32())
-
-
-def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
