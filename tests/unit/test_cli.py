@@ -148,6 +148,16 @@ def test_an_error_is_a_message_and_a_code(kind: type[errors.NaviglioError]) -> N
     assert told == {"kind": kind.__name__, "message": "it", "exit_code": kind.exit_code}
 
 
+def test_a_home_that_is_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any place that can't be read or written, wherever a command comes upon it."""
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("NAVIGLIO_HOME", str(tmp_path / "home"))
+    found = naviglio("airflow", "password")
+    assert (found.exit_code, found.stdout) == (5, "")
+    assert found.stderr.startswith(f"StorageError: {tmp_path / 'home'}")
+    assert "Not a directory" in found.stderr
+
+
 def test_a_developer_may_see_the_traceback() -> None:
     """`--traceback` shows where it was raised; the code stays."""
     found = answered(errors.DataError("it"), "--traceback")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from naviglio.errors import NaviglioError
+from naviglio.errors import NaviglioError, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,8 +56,9 @@ def answering(command: Callable[P, Answer]) -> Callable[..., None]:
         _log_to_stderr(verbose)
         try:
             answer = command(**arguments)  # type: ignore[call-arg]  # what the signature said
-        except NaviglioError as error:
-            answer = Answer(data=error_data(error), show=lambda _: None, errors=[error])
+        except (NaviglioError, OSError) as error:
+            refusal = _refusal(error)
+            answer = Answer(data=error_data(refusal), show=lambda _: None, errors=[refusal])
         except KeyboardInterrupt:
             _complain("Interrupted. What was committed stays; the next run goes on from there.")
             raise typer.Exit(INTERRUPTED) from None
@@ -81,6 +82,17 @@ def answering(command: Callable[P, Answer]) -> Callable[..., None]:
     told.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # read by Typer
     told.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return told
+
+
+def _refusal(error: NaviglioError | OSError) -> NaviglioError:
+    """Return what to tell; of an OSError the place that can't be read or written."""
+    if isinstance(error, NaviglioError):
+        return error
+    if error.filename is None:
+        raise error
+    unfit = StorageError(f"{error.filename}: {error.strerror}. Mend it, or name another place.")
+    unfit.__cause__ = error
+    return unfit
 
 
 def error_data(error: NaviglioError) -> dict[str, dict[str, object]]:
