@@ -87,6 +87,7 @@ $(READY): requirements.txt pyproject.toml
 	  || { echo "$$PYTHON_MISSING" >&2; exit 1; }
 	@major=$$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' || true); \
 	  [ "$${major:-0}" -ge 17 ] || echo "$$JAVA_MISSING" >&2
+	@echo "Setting up $(VENV): a minute or two, once" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@awk '/^[a-z]/{on=/^(uv|setuptools)==/} on' requirements.txt > $(VENV)/first.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/first.txt
