@@ -45,6 +45,7 @@ COPY dags dags
 COPY plugins plugins
 COPY docker/healthy.py docker/healthy.py
 COPY include include
+RUN venv/bin/python -m compileall -q dags include plugins
 ENV PATH=/opt/naviglio/venv/bin:/opt/naviglio/spark/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -91,11 +91,11 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@awk '/^[a-z]/{on=/^(uv|setuptools)==/} on' requirements.txt > $(VENV)/first.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/first.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-build-isolation -r requirements.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(BENCH_READY): benchmarks/requirements.txt $(READY)
 	@$(PYTHON) -m venv --without-pip $(BENCH_VENV)
-	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r $<
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BENCH_VENV)/bin/python --require-hashes -r $<
 	@touch $@

@@ -33,9 +33,11 @@ def take(step: str, environ: dict[str, str], **said: Any) -> Taken:
 def take_by(command: Sequence[str], environ: dict[str, str], **said: Any) -> Taken:
     """Run a program that reads what is said (URLs too) from stdin and ends with what it took."""
     paths = [str(ROOT), str(ROOT / "include"), os.environ.get("PYTHONPATH", "")]
+    environ = {**os.environ, **environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles all code at each start
     ran = subprocess.run(
         command, input=json.dumps(said), capture_output=True, text=True, check=False, cwd=ROOT,
-        env={**os.environ, **environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=environ,
     )  # fmt: skip
     if ran.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed:\n{ran.stderr[-4000:]}")
