@@ -205,7 +205,7 @@ def _reading(
         locate=lambda path: str(Path(landing.store.root, path)),
         held=lambda window: site.lake(table).held(table.event_time, window),
         deleted_by=lambda files: _deleted_by(site, table, moment.head, files),
-        kept=lambda: site.lake(table).schema() if site.lake(table).exists() else None,
+        kept=site.lake(table).schema_if_any,
     )  # fmt: skip
 
 

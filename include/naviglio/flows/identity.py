@@ -18,7 +18,7 @@ def check_identity(site: Site, group: Group) -> None:
     """
     # Downstream first: what is read later can only be further, so a run beside is no stranger.
     ledger = _ledger(site)
-    lakes = {t.name: (site.lake(t).landing(), site.lake(t).number()) for t in group.tables}
+    lakes = {table.name: site.lake(table).applied() for table in group.tables}
     landing = site.landing(group)
     identity, head = landing.identity(), landing.head().number
     for table in group.tables:

@@ -215,8 +215,8 @@ def _unseen(site: Site, table: TableSpec, asking: _Asking) -> tuple[str, ...]:
 
 
 def _lake_at(site: Site, table: TableSpec) -> tuple[int | None, int | None]:
-    lake = site.lake(table)
-    return (lake.number(), lake.version()) if lake.exists() else _NOWHERE
+    seen = site.lake(table).seen()
+    return (seen.batch, seen.version) if seen else _NOWHERE
 
 
 def _zone(site: Site) -> ZoneInfo:

@@ -87,10 +87,11 @@ def _changes(
 ) -> tuple[Seen, str, set[date]] | None:
     """Return what an input is at, why its changes can't be told, and the days that they touch."""
     lake, zone = lake_of(site, wanted.table), ZoneInfo(site.pipeline.time_zone)
-    if not lake.exists() or not (key := lake.schema().key):
+    schema = lake.schema_if_any()
+    if schema is None or not schema.key:
         return None
     there = {"day": (wanted.event_time,), "through": tuple(column for column, _ in wanted.on)}
-    images = lake.images(since, there.get(wanted.way, key))
+    images = lake.images(since, there.get(wanted.way, schema.key))
     if images is None:
         return None
     why = images.why_whole or _why_other_columns(lake, since, images.now)
@@ -115,7 +116,9 @@ def _changes(
 
 def _why_other_columns(lake: LakeTable, since: Seen | None, now: Seen) -> str:
     """Say that an input's columns changed: a program may pass them all on."""
-    if since is None or lake.schema(since.version) == lake.schema(now.version):
+    if since is None or since.version == now.version:
+        return ""
+    if lake.schema(since.version) == lake.schema(now.version):
         return ""
     return "its columns changed"
 

@@ -80,7 +80,7 @@ def _checked(
 def _checked_transform(site: Site, one: Transform, ledger: dict[str, LedgerRow]) -> TableCheck:
     [table] = one.group.tables
     errors, lake = _program(one), site.lake(table)
-    schema = lake.schema() if lake.exists() else None
+    schema = lake.schema_if_any()
     if schema is not None:
         _noting(errors, lambda: _target(site, one.group, table, schema))
     errors += _owned_by_another(site, table, ledger)

@@ -53,15 +53,17 @@ class LakeTable:
         """Whether there is a table."""
         return self._open() is not None
 
-    def landing(self) -> str | None:
-        """Return the id of the landing it was built from; None when there is no table."""
+    def applied(self) -> tuple[str | None, int]:
+        """Return the landing it was built from and the last batch of it; None and 0 of no table."""
         table = self._open()
-        return None if table is None else self._owner(table)
+        if table is None:
+            return None, 0
+        owner = self._owner(table)
+        return owner, _number(table, owner)
 
     def number(self) -> int:
         """Return the last batch applied; 0 when there is no table."""
-        table = self._open()
-        return 0 if table is None else _number(table, self._owner(table))
+        return self.applied()[1]
 
     def table_id(self) -> str | None:
         """Return the id of the Delta table; None when there is no table."""
@@ -85,10 +87,15 @@ class LakeTable:
 
     def schema(self, version: int | None = None) -> TableSchema:
         """Return the logical schema (of one Delta version); ConfigError when there is no table."""
-        table = self._open(version)
-        if table is None:
+        found = self.schema_if_any(version)
+        if found is None:
             raise ConfigError(f"there is no lake table at {self.uri} yet; run the pipeline first.")
-        return logical_schema(table)
+        return found
+
+    def schema_if_any(self, version: int | None = None) -> TableSchema | None:
+        """Return the logical schema (of one Delta version); None when there is no table."""
+        table = self._open(version)
+        return None if table is None else logical_schema(table)
 
     def apply(self, manifest: Manifest, part: Part | None, landing_root: str) -> Applied | None:
         """Commit batch n over batch n-1; None when the table has it already.

@@ -36,7 +36,7 @@ def lake(tmp_path: Path) -> LakeTable:
 def test_nothing_is_a_lake_table_too(lake: LakeTable) -> None:
     """Without a table every question has an answer."""
     assert not lake.exists()
-    assert (lake.landing(), lake.number(), lake.table_id(), lake.version()) == (None, 0, None, None)
+    assert (lake.applied(), lake.table_id(), lake.version()) == ((None, 0), None, None)
     assert lake.feed(None) is None
     assert list(lake.scan()) == []
 
@@ -156,7 +156,7 @@ def test_a_stranger_is_refused(lake: LakeTable, landing: Landing, tmp_path: Path
     version = lake.version()
     with pytest.raises(IdentityError, match=r"landing-1.*landing-2"):
         other.apply(lake, 2)
-    assert (lake.landing(), lake.version()) == ("landing-1", version)
+    assert (lake.applied()[0], lake.version()) == ("landing-1", version)
 
 
 def test_a_damaged_landing_file_is_named(lake: LakeTable, landing: Landing) -> None:
