@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,7 @@ def adbc_compare(url: str, table: str) -> Work:
 
 def capture_table(table: str) -> Work:
     """Capture a table's group: land its next batch, or nothing."""
+    import_module("sqlalchemy")  # the first session of a pool would
 
     def work() -> dict[str, Any]:
         with _site() as site:
