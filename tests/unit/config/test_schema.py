@@ -10,9 +10,10 @@ from naviglio.config.pipeline import load_pipeline
 from naviglio.config.schema import FORMS, Form, PipelineForm, TableForm, TransformForm, keys_of
 
 PAGE = Path(__file__).parents[3] / "docs/pipelines.md"
+FORMS_IN_ORDER = dict.fromkeys([PipelineForm, TableForm, TransformForm, *FORMS.values()])
 
 
-@pytest.mark.parametrize("form", {PipelineForm, TableForm, TransformForm, *FORMS.values()})
+@pytest.mark.parametrize("form", FORMS_IN_ORDER)
 def test_every_key_stands_in_the_reference(form: type[Form]) -> None:
     """A key that can be written is explained in docs/pipelines.md."""
     page = PAGE.read_text("utf-8")
