@@ -42,7 +42,7 @@ demo: $(READY) ## Play a few days of New York's flights through a running Airflo
 	@$(BIN)/naviglio demo play
 
 test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --durations=10
+	@$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder --durations=10
 
 check: $(READY) ## Lint, format, types, import direction, documentation, containers
 	@$(BIN)/ruff check $(CODE)

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 TESTS = Path(__file__).parent
 TIERS = frozenset({"unit", "contract", "integration", "chaos", "e2e", "dags"})
+# Whose tests share one Spark.
+SPARKS = (
+    "tests/integration/test_transforms.py",
+    "tests/integration/test_spark_",
+    "tests/unit/spark_jobs/",
+)
 
 # They start the embedded PostgreSQL and a Spark, once a session and only when asked for.
 pytest_plugins = ["tests.postgres_fixture", "tests.spark_fixture"]
@@ -20,21 +28,27 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, p
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and with what it shares with others where two run at once."""
+    """Mark each test with its tier, the first folder below `tests/`; the longest begin first."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         if tier not in TIERS:
             raise pytest.UsageError(f"{item.path}: tests live in a folder of {sorted(TIERS)}.")
         item.add_marker(tier)
-        item.add_marker(pytest.mark.xdist_group(_shared(item, tier)))
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)  # the longest begin first
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 
-def _shared(item: pytest.Item, tier: str) -> str:
-    """Return what is started once for all tests that name the same: an Airflow, a Spark."""
-    if tier == "e2e":
-        return tier
-    asked = getattr(item, "fixturenames", ())
-    return "spark" if "spark" in asked else str(item.path)
+class ByWhatIsShared(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no types
+    """Deals tests out to several processes: those of a file, an Airflow or a Spark to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file.startswith("tests/e2e/"):
+            return "e2e"
+        return "spark" if file.startswith(SPARKS) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWhatIsShared:
+    """Have it deal tests out."""
+    return ByWhatIsShared(config, log)
