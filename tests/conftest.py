@@ -48,7 +48,6 @@ class ByWhatIsShared(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells 
         return "spark" if file.startswith(SPARKS) else file
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWhatIsShared:
     """Have it deal tests out."""
     return ByWhatIsShared(config, log)

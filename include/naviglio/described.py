@@ -10,6 +10,11 @@ from naviglio.errors import ConfigError
 from naviglio.known import known_all
 from naviglio.model import Column, TableName, TableSchema, reserved
 
+RESPELLED = (  # the next step where two rows of the lake have one key in a target
+    "Correct the rows at their source; where one of the keys is gone there, the next sweep of "
+    "deletes takes it away, or `naviglio resnapshot` does."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Described:

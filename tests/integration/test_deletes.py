@@ -215,6 +215,18 @@ def test_a_new_key_that_the_target_takes_for_another_waits_for_the_delete(line: 
     assert {name for _, name, _ in line.target_rows()} == {"renamed", "one"}
 
 
+def test_where_no_delete_will_come_a_resnapshot_goes_on(line: Line) -> None:
+    """With `deletes: none` the lake would keep both keys for ever."""
+    line.declare(t=STREAM)
+    line.source(KEYED, "INSERT INTO t (k, name) VALUES (0, 'named'), (1, 'one')")
+    line.run()
+    line.source(RESPELLED)
+    with pytest.raises(DataError, match="naviglio resnapshot"):
+        line.run()
+    line.resnapshot()
+    assert line.agrees()
+
+
 def test_rows_that_somebody_else_took_from_the_target_come_back(line: Line) -> None:
     """When a load would add more rows than the lake gained, all rows are loaded; it says why."""
     line.declare(t=SWEPT)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from naviglio.errors import RetryableError
+from naviglio.errors import DataError, RetryableError
 from naviglio.load import plan
 from naviglio.points import listening
 from tests.integration.lines import Line, without_times
@@ -120,6 +120,29 @@ def test_two_progressive_loads_never_mix(loaded: Line) -> None:
 
     assert [without_times(loaded.ledger())] == rows
     assert loaded.agrees()
+
+
+def test_a_respelled_key_never_goes_back(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges that hold its new row stay; the load of all rows is one transaction, and refused."""
+    monkeypatch.setattr(plan, "RANGE_ROWS", 10)
+    said = "{capture: {where: at}, deletes: {sweep: %s}, load: {visibility: progressive}}"
+    line.declare(t=said % "1h")
+    line.source(
+        "CREATE TABLE t (k float8 PRIMARY KEY, a text, at timestamptz NOT NULL DEFAULT now())",
+        f"INSERT INTO t SELECT n, 'old' FROM generate_series(0, {ROWS}) n",
+    )
+    line.run()
+    line.source(
+        "UPDATE t SET a = 'new', at = now() WHERE k > 0",
+        "UPDATE t SET k = '-0', a = 'renamed', at = now() WHERE k = 0",
+    )
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"two rows have one key.*resnapshot"):
+            line.run()
+        assert line.target("SELECT a FROM t WHERE k = 0") == [("renamed",)]
+    line.declare(t=said % "1ms")
+    line.run()
+    assert line.agrees()
 
 
 def test_all_rows_by_ranges(loaded: Line) -> None:

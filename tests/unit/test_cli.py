@@ -316,6 +316,19 @@ def test_validate_tells_who_may_not_run_as_whom(
     assert "No connection is called 'w' here." in found.stdout
 
 
+def test_validate_tells_of_a_file_of_connections_that_is_unfit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipelines are told of all the same."""
+    (tmp_path / "connections.yaml").write_text("operations: postgresql:///o\n")
+    (tmp_path / "connections.yaml").chmod(0o644)
+    monkeypatch.setenv("NAVIGLIO_HOME", str(tmp_path))
+    found = naviglio("validate", "flights")
+    assert found.exit_code == 2
+    assert "flights: 5 tables" in found.stdout
+    assert "others may read its passwords" in found.stderr
+
+
 def test_validate_tells_of_every_wrong_file(tmp_path: Path) -> None:
     """A wrong file ends with 2 and names its line; the right ones are shown all the same."""
     wrong = tmp_path / "wrong.yaml"

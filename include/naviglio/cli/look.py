@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,12 +62,19 @@ def validate(
         except NaviglioError as error:
             errors.append(error)
     codes = [check.exit_code for _, found in checks for check in found]
+    unknown: list[str] = []
+    if not connect:
+        try:
+            unknown = places.unknown_connections(one for one, _ in checks)
+        except NaviglioError as error:  # a file of connections that is unfit
+            errors.append(error)
     return Answer(
         data={
             "pipelines": [{"pipeline": one.name, "tables": found} for one, found in checks],
             "errors": [error_data(error)["error"] for error in errors],
+            "unknown_connections": unknown,
         },
-        show=lambda out: _show_checks(out, checks, connect, bool(errors)),
+        show=lambda out: _show_checks(out, checks, None if connect else unknown, bool(errors)),
         errors=errors,
         exit_code=next((code for code in codes if code), 0) if not errors else 0,
     )
@@ -180,7 +189,7 @@ def accept(
         questions = [question for _, question in found]
         accepted = bool(found) and not only_list and (yes or _confirmed(questions))
         for group, question in found if accepted else ():
-            answer(site, group, [question], by=getpass.getuser())
+            answer(site, group, [question], by=_account())
     return Answer(
         data={"pipeline": declared.name, "questions": questions, "accepted": accepted},
         show=lambda out: _show_questions(out, declared.name, questions, accepted),
@@ -215,6 +224,13 @@ def _checks(pipeline: Pipeline, connect: bool) -> list[TableCheck]:
         return check(site)
 
 
+def _account() -> str:
+    """Return the name of the system account, whatever the environment says."""
+    with suppress(KeyError):  # an account that only a container's start knows
+        return pwd.getpwuid(os.getuid()).pw_name
+    return f"uid {os.getuid()}"
+
+
 def _confirmed(questions: list[Question]) -> bool:
     """Ask on a terminal; elsewhere nobody can confirm."""
     if not sys.stdin.isatty():
@@ -228,7 +244,10 @@ def _confirmed(questions: list[Question]) -> bool:
 
 
 def _show_checks(
-    out: Console, checks: list[tuple[Pipeline, list[TableCheck]]], connect: bool, failed: bool
+    out: Console,
+    checks: list[tuple[Pipeline, list[TableCheck]]],
+    unknown: list[str] | None,
+    failed: bool,
 ) -> None:
     from naviglio.cli.show import listing, plural
 
@@ -257,8 +276,8 @@ def _show_checks(
         for check in bad:
             for problem in check.problems:
                 out.print(f"{check.table}: {problem}", markup=False)
-    if checks and not connect:
-        for conn_id in places.unknown_connections(pipeline for pipeline, _ in checks):
+    if checks and unknown is not None:
+        for conn_id in unknown:
             out.print(f"No connection is called {conn_id!r} here.", markup=False)
         out.print("No database was asked; `--connect` does.")
 

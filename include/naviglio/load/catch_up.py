@@ -71,9 +71,10 @@ def _catch_up_once(
     try:
         return _load(target, pipeline, spec, before, feed, feed_since)
     except UnevenError as error:
-        log.info("loading %s again: %s", name, error)
+        log.info("loading %s again, in one transaction: %s", name, error)
         before = target.ledger().get(name)  # some ranges may have been committed
-        return _load(target, pipeline, spec, before, _all_rows(feed_since, str(error)), feed_since)
+        whole, spec = _all_rows(feed_since, str(error)), replace(spec, visibility="at_once")
+        return _load(target, pipeline, spec, before, whole, feed_since)
 
 
 def _load(

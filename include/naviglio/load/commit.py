@@ -49,7 +49,7 @@ def commit(target: Target, load: Load) -> LedgerRow:
         counts = LoadCounts()
         if load.staging is not None:
             counts = transaction.merge(load.spec.target, load.feed.schema, load.staging)
-            _refuse_uneven(load, _gain(counts))
+            _refuse_uneven(load, _gained_by_ranges(load.before, _gain(counts)))
         row = _row(load, counts)
         transaction.record(row)
         reach("load: before commit")
@@ -128,7 +128,8 @@ def _refuse_uneven(load: Load, gained: int | None) -> None:
     """See that the target gained as many rows as the lake.
 
     It did not where it takes two keys of the lake for one, in loads after each other, or where
-    somebody else changed it. Then only all rows tell what it should hold.
+    somebody else changed it. Then only all rows tell what it should hold. Key ranges that were
+    committed before stay until then.
     """
     if load.feed.why_whole or None in (gained, load.feed.gained) or gained == load.feed.gained:
         return

@@ -17,6 +17,7 @@ from naviglio.adapters.duckdb.fit import MADE_BY, Found, find, misfits
 from naviglio.adapters.duckdb.session import address, connect, turn
 from naviglio.adapters.duckdb.session import rows as fetch
 from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, literal, refuse_alike, table
+from naviglio.described import RESPELLED
 from naviglio.errors import ConfigError, DataError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetTransaction
@@ -228,7 +229,7 @@ class DuckTransaction:
         if living > 1:
             raise DataError(
                 f"target {str(target)!r}: two rows have one key{self._told(job, sql.twin(job))}. "
-                "Nothing was loaded. Correct the rows at their source."
+                f"Nothing was loaded. {RESPELLED}"
             )
         return bool(most > 1)
 

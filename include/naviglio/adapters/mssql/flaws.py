@@ -31,6 +31,7 @@ from naviglio.adapters.mssql.merge import (
     told_beyond,
 )
 from naviglio.adapters.mssql.sql import literal, quote
+from naviglio.described import RESPELLED
 from naviglio.errors import DataError
 from naviglio.model import OP, UPSERT, Column
 
@@ -72,8 +73,8 @@ def refuse_flaws(connection: Connection, job: Merge) -> Looked:
         found = fetch(connection, twins(job))
         raise DataError(
             f"target {str(job.target)!r}: two rows are one to the key's collation"
-            f"{told(job, *found)}. Nothing was loaded. Correct the rows at their source, or "
-            "give the target's key a collation that tells them apart."
+            f"{told(job, *found)}. Nothing was loaded. {RESPELLED} Or give the target's key a "
+            "collation that tells them apart."
         )
     return Looked(int(living_rows), fold=most > 1)
 

@@ -17,6 +17,7 @@ from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres.errors import is_about_rows, said
 from naviglio.adapters.postgres.fit import Found
 from naviglio.adapters.postgres.sql import columns, quote, table
+from naviglio.described import RESPELLED
 from naviglio.errors import DataError
 from naviglio.model import TableSchema
 
@@ -120,10 +121,9 @@ def _places(low: int, high: int) -> str:
 def blame_twins(connection: psycopg.Connection, merge: sql.Merge) -> DataError:
     """Return the error that names the key of two living rows that are one to the target."""
     key = _twin(connection, merge, merge.schema.key)
-    found = f"two rows have one key; key ({key})" if key else "it does not keep all rows"
     return DataError(
-        f"target {str(merge.target)!r}: {found}. Nothing was loaded. Correct the rows at their "
-        "source, or what tells the target's rows apart."
+        f"target {str(merge.target)!r}: two rows have one key; key ({key}). Nothing was loaded. "
+        f"{RESPELLED}"
     )
 
 

@@ -160,6 +160,17 @@ def upserts(merge: Merge) -> str:
     return _all("" if merge.whole else f"s.{quote(OP)} = '{UPSERT}'", _range(merge, "s"))
 
 
+def may_have_twins(merge: Merge) -> bool:
+    """Tell whether two keys that differ in the lake may be equal in the target."""
+    return any(merge.schema.column(name).kind not in _EXACT_KINDS for name in merge.schema.key)
+
+
+def twins(merge: Merge) -> str:
+    """Return the query that finds a row where two staged rows have one key."""
+    keys = ", ".join(value(merge, merge.schema.column(name)) for name in merge.schema.key)
+    return f"SELECT FROM {merge.staging} AS s GROUP BY {keys} HAVING count(*) > 1 LIMIT 1"
+
+
 def cuts(merge: Merge, parts: int) -> str:
     """Return the query of the first key column's values that part the staged rows evenly."""
     places = ", ".join(str(part / parts) for part in range(1, parts))

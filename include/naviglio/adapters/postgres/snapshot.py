@@ -130,7 +130,8 @@ class PostgresSnapshot:
         """Stream rows; a thread decodes a few batches ahead of the consumer."""
         self._check(scan)
         decoder = Decoder(scan)
-        cost = "0" if isinstance(scan.where, Buckets) else "DEFAULT"
+        picky = isinstance(scan.where, Buckets) and scan.where.numbers is not None
+        cost = "0" if picky else "DEFAULT"
         self._execute(f"SET LOCAL parallel_tuple_cost TO {cost}")  # few rows pass, no index knows
         for condition in split(scan.where):
             statement = statements.select_rows(replace(scan, where=condition))

@@ -309,18 +309,24 @@ class PostgresTransaction:
             if key:
                 self.connection.execute(sql.add_key(job.target, job.schema.key))
         else:
+            if job.whole and job.low is None:
+                self._refuse_twins(job)
             counts = self._compare(job)
         part = job.low is not None or job.high is not None
         living = counts.inserted + counts.updated + counts.unchanged
         if job.whole and not part and living != staging.rows:
             raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
-        if job.whole and job.high is None and self._count(job) != staging.rows:
-            raise blame_twins(self.connection, job)
         return counts
 
-    def _count(self, job: sql.Merge) -> int:
-        found = self.connection.execute(f"SELECT count(*) FROM {table(job.target)}").fetchone()
-        return int(found[0]) if found else 0
+    def _refuse_twins(self, job: sql.Merge) -> None:
+        """Refuse two rows of one key before anything is written.
+
+        Of twins one may be stored as it is staged, and be left out of the upsert that would tell.
+        """
+        if not sql.may_have_twins(job):
+            return
+        if self.connection.execute(sql.twins(job)).fetchone() is not None:
+            raise blame_twins(self.connection, job)
 
     def _compare(self, job: sql.Merge) -> LoadCounts:
         delete = sql.delete_absent if job.whole else sql.delete_staged

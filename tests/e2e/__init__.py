@@ -1,0 +1,1 @@
+"""One real Airflow, which ends with this package's tests."""
