@@ -134,7 +134,7 @@ class SourceContract:
         """A mistake in the YAML is answered with what there is."""
         with pytest.raises(ConfigError, match=people.table.table):
             source.describe(replace(people.table, table="nowhere"), ())
-        with pytest.raises(ConfigError, match=r"'nothing'.*'seen'"):
+        with pytest.raises(ConfigError, match=r"'nothing'; known: .*seen"):
             source.describe(people.table, ("nothing",))
 
     # --- read -----------------------------------------------------------------------------------
