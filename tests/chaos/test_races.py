@@ -35,7 +35,7 @@ from tests.chaos.workers import Worker
 from tests.fakes import FakeDatabase, FakeSource, FakeTarget, Row, Writer
 
 FULL = bool(os.environ.get("NAVIGLIO_CHAOS_FULL"))
-pytestmark = pytest.mark.timeout(1200 if FULL else 120)
+pytestmark = pytest.mark.timeout(1200 if FULL else 300)
 KEYS = st.integers(min_value=1, max_value=6)
 DAYS = st.integers(min_value=-3, max_value=-1)  # before the clock's start, so always final
 NAME = TableName(schema="", table="rows")

@@ -24,7 +24,6 @@ from naviglio.model import BEYOND
 from naviglio.points import listening
 from tests.integration.lines import SWEPT, Line
 
-pytestmark = pytest.mark.timeout(300)  # the first test starts the shared Spark
 SQL = """
 SELECT to_date(f.at) AS day, p.maker, count(*) AS flights, sum(f.miles) AS miles
 FROM flights f LEFT JOIN planes p ON p.tail = f.tail

@@ -9,7 +9,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.timeout(300)  # the first test starts the shared Spark
 
 
 def test_the_documented_tests_pass(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:

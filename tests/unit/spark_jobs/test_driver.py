@@ -74,7 +74,6 @@ def test_a_program_returns_a_frame(driver: ModuleType) -> None:
         driver.run(None, "p.py", "def transform(inputs): pass", {})
 
 
-@pytest.mark.timeout(300)
 def test_a_query_sees_its_own_inputs_only(driver: ModuleType, spark: SparkSession) -> None:
     """Those of another program of the same application are not there."""
     frame = spark.range(1)
@@ -83,7 +82,6 @@ def test_a_query_sees_its_own_inputs_only(driver: ModuleType, spark: SparkSessio
         driver.run(spark, "q.sql", "SELECT * FROM mine", {"other": frame})
 
 
-@pytest.mark.timeout(300)
 def test_rows_of_other_days_are_counted(
     driver: ModuleType, spark: SparkSession, tmp_path: Path
 ) -> None:

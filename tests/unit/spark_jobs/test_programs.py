@@ -15,7 +15,6 @@ from pyspark.sql import DataFrame, SparkSession
 
 from naviglio.demo import data
 
-pytestmark = pytest.mark.timeout(300)  # the first test starts the shared Spark
 PROGRAMS = Path(__file__).parents[3] / "include" / "spark_jobs"
 # Of the source's own columns year, month and day, which know nothing of time zones.
 DAY = "make_date(f.year, f.month, f.day)"
