@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from naviglio.errors import DataError
+from naviglio.errors import DataError, RetryableError
 from tests.integration.lines import DIFF, STREAM, SWEPT, Line
 
 TABLE = (
@@ -209,6 +209,8 @@ def test_a_new_key_that_the_target_takes_for_another_waits_for_the_delete(line: 
     with pytest.raises(DataError, match="key"):
         line.run()
     assert (line.target_rows(), line.ledger().batch) == (before, 1)
+    with pytest.raises(RetryableError, match="holds batch 1 of the lake's 2"):
+        line.reconcile()
     line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1ms}}")
     line.run()
     assert line.agrees()

@@ -197,14 +197,14 @@ def play_demo() -> Answer:
     from naviglio.deployment.settings import ADMIN, place_of
 
     home, pipeline = places.home(), places.pipeline_named(PIPELINE)
-    place = place_of(home, None, os.environ)
+    place, started = place_of(home, None, os.environ), False
     with watching() as watch:
         demo = _Demo(watch=watch)
         urls = _prepare(demo, home, pipeline)
         api = Airflow(place)
         try:
             with demo.step("start Airflow"):
-                airflow.start(place, watch.step)
+                started = airflow.start(place, watch.step).running
             _play_by_airflow(demo, api, urls[APPLICATION], pipeline.fence_margin_s)
             with demo.step("reconcile"), _site(pipeline, home, urls, watch) as site:
                 from naviglio.cli.work import verdicts_of
@@ -219,8 +219,9 @@ def play_demo() -> Answer:
 
     def show(out: Console) -> None:
         _show(out, demo, urls["warehouse"])
-        out.print(f"Airflow runs at {place.url}: log in as {ADMIN}; `naviglio airflow password` "
-                  "shows the password.", markup=False)  # fmt: skip
+        if started:
+            out.print(f"Airflow runs at {place.url}: log in as {ADMIN}; `naviglio airflow "
+                      "password` shows the password.", markup=False)  # fmt: skip
 
     return Answer(
         data={

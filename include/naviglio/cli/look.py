@@ -237,7 +237,10 @@ def _confirmed(questions: list[Question]) -> bool:
         raise ConfigError("nobody is here to confirm. Give `--yes` to accept without asking.")
     for question in questions:
         typer.echo(f"{question.table}, {question.kind}: {question.text}", err=True)
-    return typer.confirm("Let this land?", default=False, err=True)
+    try:
+        return typer.confirm("Let this land?", default=False, err=True)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
 
 
 # --- for people -----------------------------------------------------------------------------------

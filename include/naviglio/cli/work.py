@@ -184,8 +184,10 @@ def maintain(pipeline: PipelineName, table: Tables = None) -> Answer:
 def reconcile(pipeline: PipelineName, table: Tables = None) -> Answer:
     """Prove that source, lake and target agree, row by row; name the keys that don't.
 
-    Ends with 1 when rows are missing, extra or changed. Deletes that the declared capture can't see
-    and rows changed after the last capture are counted, and fail nothing.
+    Source and lake are compared as they are now, the target with the lake at the version that it
+    holds; where the lake has newer batches it ends with 75. Ends with 1 when rows are missing,
+    extra or changed. Deletes that the declared capture can't see and rows changed after the last
+    capture are counted, and fail nothing.
 
     Example: `naviglio reconcile flights --table weather`
     """
@@ -201,7 +203,7 @@ def reconcile(pipeline: PipelineName, table: Tables = None) -> Answer:
             "verdicts": [verdict_data(v) for v in wanted],
             "errors": [error_data(error)["error"] for error in errors],
         },
-        show=lambda out: show_verdicts(out, wanted),
+        show=lambda out: show_verdicts(out, wanted, complete=not errors),
         errors=errors,
         exit_code=0 if errors or all(v.ok for v in wanted) else 1,
     )
@@ -269,8 +271,8 @@ def verdict_data(verdict: Verdict) -> dict[str, object]:
     return {**vars(verdict), "ok": verdict.ok}
 
 
-def show_verdicts(out: Console, verdicts: list[Verdict]) -> None:
-    """Show verdicts, and the keys of what differs."""
+def show_verdicts(out: Console, verdicts: list[Verdict], *, complete: bool = True) -> None:
+    """Show verdicts, and the keys of what differs; `complete`: nothing else was to be compared."""
     from naviglio.cli.show import listing, plural
 
     if not verdicts:
@@ -292,8 +294,15 @@ def show_verdicts(out: Console, verdicts: list[Verdict]) -> None:
                 kind = name.replace("_", " ")
                 keys = "; ".join(map(str, found.keys))
                 out.print(f"{v.table}, {v.against}: {kind}: {keys}{more}", markup=False)
-    bad = sum(not v.ok for v in verdicts)
-    out.print(f"{plural(bad, 'comparison')} failed." if bad else "Everything agrees.")
+    bad, waiting = sum(not v.ok for v in verdicts), sum(v.in_flight.count for v in verdicts)
+    if bad:
+        out.print(f"{plural(bad, 'comparison')} failed.")
+    elif waiting:
+        out.print(
+            f"All agrees but for {plural(waiting, 'row')} in flight: the next run's, or held."
+        )
+    elif verdicts:
+        out.print("Everything agrees." if complete else "What could be compared agrees.")
 
 
 def _taking_part(

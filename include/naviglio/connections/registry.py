@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 
 from naviglio.connections.connections import Urls
-from naviglio.connections.urls import misread_port, scheme_of
+from naviglio.connections.urls import doubled_at, misread_port, scheme_of
 from naviglio.errors import ConfigError
 from naviglio.known import known_all
 from naviglio.ports import Source, Target
@@ -51,9 +51,9 @@ def _adapter(conn_id: str, url: str) -> ModuleType:
             f"{f'scheme {scheme!r}' if scheme else 'a URL without a scheme'}; "
             f"{known_all(ADAPTERS, scheme)} Write SCHEME://USER:PASSWORD@HOST:PORT/DATABASE."
         )
+    escape = "If the password holds one of / ? # @ : % write it as %2F %3F %23 %40 %3A %25."
     if misread_port(url):
-        raise ConfigError(
-            f"connection {conn_id!r}: the port in its URL is no number. If the password holds one "
-            "of / ? # @ : % write it as %2F %3F %23 %40 %3A %25."
-        )
+        raise ConfigError(f"connection {conn_id!r}: the port in its URL is no number. {escape}")
+    if doubled_at(url):
+        raise ConfigError(f"connection {conn_id!r}: its URL has more than one `@`. {escape}")
     return importlib.import_module(ADAPTERS[scheme])

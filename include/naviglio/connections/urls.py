@@ -26,6 +26,14 @@ def misread_port(url: str) -> bool:
     return bool(scheme_of(url)) and bool(hosts) and _HOSTS.fullmatch(hosts) is None
 
 
+def doubled_at(url: str) -> bool:
+    """Whether two `@` stand before the path: a driver may take the password's end for the host."""
+    try:
+        return urlsplit(url).netloc.count("@") > 1
+    except ValueError:
+        return False
+
+
 def safe(url: str) -> str:
     """Return the URL for display: no password, and no parameter that could be one.
 

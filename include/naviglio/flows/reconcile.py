@@ -114,6 +114,11 @@ def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
                 f"target {name!r} is loaded in part ({row.ranges}): it holds two versions. Compare "
                 "when the load is through; a run goes on with it."
             )
+        if row.batch < (applied := lake.number()):
+            raise RetryableError(
+                f"target {name!r} holds batch {row.batch} of the lake's {applied}: a load is under "
+                "way, or was refused. Run the pipeline, then reconcile."
+            )
         schema = lake.schema(row.version)
         described = site.target_as_source.describe(table.target, schema.key)
         with comparison(schema) as sides:

@@ -20,10 +20,11 @@ from naviglio.errors import ConfigError
     [
         ("postgrsql://a:s3cret@b/c", "no adapter for scheme 'postgrsql'; known: postgresql"),
         ("host=db password=s3cret", "a URL without a scheme; known: postgresql, postgres"),
+        ("postgresql://a:p@s3cret@h:5432/d", "more than one `@`. If the password holds one"),
     ],
 )
-def test_a_scheme_without_adapter_names_the_known_ones(open_it: type, url: str, told: str) -> None:
-    """The answer names the connection and the known schemes, never the URL."""
+def test_a_url_that_leads_nowhere_is_told(open_it: type, url: str, told: str) -> None:
+    """The answer names the connection and what to write, never the URL."""
     with pytest.raises(ConfigError) as raised:
         open_it("shop", Connections({"NAVIGLIO_CONN_SHOP": url}, None))
     assert told in str(raised.value)
