@@ -60,7 +60,8 @@ def validate(
         try:
             checks.append((one, _checks(one, connect)))
         except NaviglioError as error:
-            errors.append(error)
+            named = str(error).startswith("pipeline ")
+            errors.append(error if named else type(error)(f"pipeline {one.name!r}: {error}"))
     codes = [check.exit_code for _, found in checks for check in found]
     unknown: list[str] = []
     if not connect:

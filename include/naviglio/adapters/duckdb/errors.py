@@ -34,7 +34,7 @@ def said(error: duckdb.Error) -> str:
     text = str(error).strip().splitlines()[0]
     if is_about_rows(error) and "CHECK constraint failed" not in text:
         text = re.split(r"duplicate key|['\"`]|\d", text, flags=re.IGNORECASE)[0]
-    return text.rstrip(" :,.")
+    return text.rstrip(" :,.!?")
 
 
 def translate(error: duckdb.Error, where: str) -> NaviglioError:

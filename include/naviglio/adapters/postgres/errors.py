@@ -78,7 +78,7 @@ def is_about_rows(error: psycopg.Error) -> bool:
 
 def _without_state(error: psycopg.Error, where: str, owner: type[NaviglioError]) -> NaviglioError:
     """Judge what libpq says itself: it gives no SQLSTATE for a refused login or a lost server."""
-    text = str(error).strip()
+    text = str(error).strip().rstrip(".?!")  # a stop follows
     if isinstance(error, psycopg.OperationalError):
         if _REFUSED_LOGIN.search(text) and not _MOMENTARY.search(text):
             return ConfigError(f"{where}: {text}. Correct the connection.")
