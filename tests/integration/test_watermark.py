@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from urllib.parse import quote as escaped
 
 import psycopg
@@ -9,7 +10,10 @@ import pytest
 
 from naviglio import points
 from naviglio.adapters.postgres.embedded import Cluster
+from naviglio.capture.table import Wish
 from naviglio.errors import ConfigError, DataError
+from naviglio.flows.plan import plan
+from naviglio.flows.validate import validate
 from tests.integration.lines import STREAM, Line, error_of
 
 TABLE = "CREATE TABLE t (id bigint PRIMARY KEY, name text, modified_at timestamptz DEFAULT now())"
@@ -164,12 +168,41 @@ def test_rows_without_a_time_are_refused_by_count(streamed: Line) -> None:
     before = streamed.traces()
     error = error_of(streamed.try_run())
     assert isinstance(error, DataError)
-    assert "1 rows have no 'modified_at'" in str(error)
+    assert "'modified_at' is NULL in 1 of its rows" in str(error)
     assert "nulls: read" in str(error)
     assert streamed.traces() == before
     streamed.source("UPDATE t SET modified_at = now() WHERE modified_at IS NULL")
     streamed.run()
     assert streamed.agrees()
+
+
+NO_TIME = "INSERT INTO t VALUES (100, 'x', NULL)"
+FAR = "INSERT INTO t VALUES (100, 'x', now() + interval '3 days')"
+
+
+@pytest.mark.parametrize(("statement", "said"), [(NO_TIME, "is NULL"), (FAR, "a day ahead")])
+def test_rows_that_no_stream_would_see_are_told_before_a_run(
+    streamed: Line, statement: str, said: str
+) -> None:
+    """By `plan` and by `validate --connect`, in the run's own words."""
+    streamed.source(statement, "INSERT INTO t VALUES (101, 'x', now())")
+    with closing(streamed.site()) as site:
+        [check] = validate(site)
+        with pytest.raises(DataError, match=said) as told:
+            plan(site, site.pipeline.groups[0], Wish())
+    assert check.problems == (str(told.value),)
+    assert said in str(error_of(streamed.try_run()))
+
+
+def test_rows_that_no_window_would_hold_are_told_before_a_run(line: Line) -> None:
+    """A table by windows needs an event time in every row."""
+    line.declare(t="{capture: windows, event_time: modified_at, since: 2013-01-01}")
+    line.source(TABLE, NO_TIME)
+    with closing(line.site()) as site:
+        [check] = validate(site)
+        with pytest.raises(DataError, match="no window would ever hold"):
+            plan(site, site.pipeline.groups[0], Wish())
+    assert "is NULL in 1 of its rows" in check.problems[0]
 
 
 def test_rows_without_a_time_are_read_each_time(line: Line) -> None:

@@ -95,8 +95,8 @@ def refuse_future(reading: Reading) -> None:
     count = reading.snapshot.count(reading.scan(where=where))
     if count:
         raise DataError(
-            f"{reading.spec.source}: {count} rows have a {reading.spec.modified!r} more than a day "
-            "ahead, so no stream would see them change until then. Mend them."
+            f"{reading.spec.source}: {reading.spec.modified!r} is more than a day ahead in {count} "
+            "of its rows, so no stream would see them change until then. Mend them."
         )
 
 
@@ -117,8 +117,8 @@ def refuse_nulls(reading: Reading) -> None:
     count = reading.snapshot.count(reading.scan(where=IsNull(column=spec.modified)))
     if count:
         raise DataError(
-            f"{spec.source}: {count} rows have no {spec.modified!r}, so no stream would ever see "
-            "them change. Mend them, or set `nulls: read` (read them at each capture) or "
+            f"{spec.source}: {spec.modified!r} is NULL in {count} of its rows, so no stream would "
+            "ever see them change. Mend them, or set `nulls: read` (read them at each capture) or "
             "`nulls: ignore` (leave them out)."
         )
 

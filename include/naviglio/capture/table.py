@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from naviglio.capture.diff import diff
 from naviglio.capture.drift import Drift, drift, old_rows_gained, returned
 from naviglio.capture.reading import Captured, Reading, refuse_torn
-from naviglio.capture.stream import begin, stream
+from naviglio.capture.stream import begin, refuse_nulls, stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
 from naviglio.capture.windows import changed_windows, gaps, read_windows, refuse_no_event_time
@@ -136,6 +136,13 @@ def _comparable(reading: Reading, state: HashState | None) -> bool:
     if state.keys_only:
         return state.spec.split(":")[0] == reading.hash_spec
     return state.spec == reading.fingerprint
+
+
+def refuse_unseen(reading: Reading) -> None:
+    """Raise DataError where rows would be in no stream or window that the table's way reads."""
+    if reading.spec.way == "windows":
+        refuse_no_event_time(reading)
+    refuse_nulls(reading)
 
 
 def refuse_bad_keys(snapshot: Snapshot, scan: Scan) -> None:

@@ -68,8 +68,8 @@ def refuse_no_event_time(reading: Reading) -> None:
     count = reading.snapshot.count(reading.scan(where=IsNull(column=name)))
     if count:
         raise DataError(
-            f"{reading.spec.source}: {count} rows have no {name!r}, so no window would ever hold "
-            "them. Mend them, or capture the table another way (`where` or `diff`)."
+            f"{reading.spec.source}: {name!r} is NULL in {count} of its rows, so no window would "
+            "ever hold them. Mend them, or capture the table another way (`where` or `diff`)."
         )
 
 

@@ -60,7 +60,7 @@ def answering(command: Callable[P, Answer]) -> Callable[..., None]:
             refusal = _refusal(error)
             answer = Answer(data=error_data(refusal), show=lambda _: None, errors=[refusal])
         except KeyboardInterrupt:
-            _complain("Interrupted. What was committed stays; the next run goes on from there.")
+            complain("Interrupted. What was committed stays; the next run goes on from there.")
             raise typer.Exit(INTERRUPTED) from None
         _write(_as_json(answer.data) if json else _as_text(answer))
         if traceback:
@@ -68,7 +68,7 @@ def answering(command: Callable[P, Answer]) -> Callable[..., None]:
                 tracebacks.print_exception(wrong)
         else:  # what several groups met alike is told once
             told_once = dict.fromkeys(f"{type(wrong).__name__}: {wrong}" for wrong in answer.errors)
-            _complain("\n".join(told_once))
+            complain("\n".join(told_once))
         code = answer.exit_code or next((wrong.exit_code for wrong in answer.errors), 0)
         if code:
             raise typer.Exit(code)
@@ -149,7 +149,8 @@ def _write(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
+    """Write a line to stderr, if there is one; nobody may be there to read it."""
     if not text:
         return
     with suppress(BrokenPipeError):

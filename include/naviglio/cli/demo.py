@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from naviglio.cli import places
+from naviglio.cli import places, views
 from naviglio.cli.answers import Answer, answering, error_data
 from naviglio.cli.progress import Watch, watching
 from naviglio.errors import ConfigError, NaviglioError, TargetError
@@ -69,7 +70,7 @@ class Step:
 
 @dataclass(kw_only=True)
 class _Demo:
-    """A demo as it goes on."""
+    """A demo as it goes on; where no display shows its steps, each is a line on stderr."""
 
     watch: Watch
     steps: list[Step] = field(default_factory=list)
@@ -86,6 +87,7 @@ class _Demo:
             yield step
         finally:
             step.seconds = round(time.monotonic() - begun, 2)
+            self.watch.done(f"{step.step}: {step.seconds:.1f} s")
 
 
 @app.command()
@@ -158,7 +160,7 @@ def run_demo() -> Answer:
     Example: `naviglio demo run`
     """
     home, pipeline = places.home(), places.pipeline_named(PIPELINE)
-    with watching() as watch:
+    with watching(lines=True) as watch:
         demo = _Demo(watch=watch)
         urls = _prepare(demo, home, pipeline)
         with _site(pipeline, home, urls, watch) as site:
@@ -198,7 +200,7 @@ def play_demo() -> Answer:
 
     home, pipeline = places.home(), places.pipeline_named(PIPELINE)
     place, started = place_of(home, None, os.environ), False
-    with watching() as watch:
+    with watching(lines=True) as watch:
         demo = _Demo(watch=watch)
         urls = _prepare(demo, home, pipeline)
         api = Airflow(place)
@@ -364,13 +366,20 @@ def _application_url() -> str:
         raise ConfigError(f"{error} Or run `naviglio start` for the embedded server.") from None
 
 
+def _psql() -> str:
+    """Return the embedded server's own client, as it is called from here."""
+    from naviglio.adapters.postgres.binaries import binary
+
+    path, here = binary("psql"), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _show(out: Console, demo: _Demo, warehouse: str) -> None:
     from naviglio.cli.show import listing
-    from naviglio.cli.work import show_verdicts
     from naviglio.connections.urls import HIDDEN, safe
 
     if demo.verdicts:
-        show_verdicts(out, demo.verdicts)
+        views.show_verdicts(out, demo.verdicts)
         out.print()
     total = Step(step="all")
     for step in demo.steps:
@@ -388,7 +397,7 @@ def _show(out: Console, demo: _Demo, warehouse: str) -> None:
         f"naviglio history {PIPELINE} flights",
         f"naviglio demo advance --days 1; naviglio plan {PIPELINE}; naviglio run {PIPELINE}",
         f"naviglio reconcile {PIPELINE}",
-        f'psql "{address}"   # the password is in {places.home().connections}',
+        f'{_psql()} "{address}"   # the password is in {places.home().connections}',
         "make stop",
     ):
         out.print(f"  {line}", markup=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from naviglio.cli import places
+from naviglio.cli import places, views
 from naviglio.cli.answers import Answer, error_data
 from naviglio.cli.loads import load_plan
 from naviglio.cli.options import (
@@ -27,13 +27,9 @@ from naviglio.errors import ConfigError, NaviglioError
 from naviglio.model import Pipeline
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from naviglio.flows.history import History
-    from naviglio.flows.plan import TablePlan
     from naviglio.flows.status import PipelineStatus
     from naviglio.flows.validate import TableCheck
-    from naviglio.model import LedgerRow, Question
+    from naviglio.model import Question
 
 _MOST = 1_000_000  # entries of a history
 
@@ -75,7 +71,7 @@ def validate(
             "errors": [error_data(error)["error"] for error in errors],
             "unknown_connections": unknown,
         },
-        show=lambda out: _show_checks(out, checks, None if connect else unknown, bool(errors)),
+        show=lambda out: views.show_checks(out, checks, None if connect else unknown, bool(errors)),
         errors=errors,
         exit_code=next((code for code in codes if code), 0) if not errors else 0,
     )
@@ -115,7 +111,7 @@ def plan(
         plans += [plan_transform(site, one) for one in transforms]
     return Answer(
         data={"pipeline": declared.name, "tables": plans},
-        show=lambda out: _show_plans(out, plans, places.beside(groups, tables)),
+        show=lambda out: views.show_plans(out, plans, places.beside(groups, tables)),
     )
 
 
@@ -134,7 +130,7 @@ def status(pipeline: SomePipeline = None) -> Answer:
     for one in named:
         with places.site_of(one) as site:
             found.append(status_of(site))
-    return Answer(data={"pipelines": found}, show=lambda out: _show_status(out, found))
+    return Answer(data={"pipelines": found}, show=lambda out: views.show_status(out, found))
 
 
 def history(
@@ -154,7 +150,7 @@ def history(
     group, spec = places.table_of(declared, table)
     with places.site_of(declared) as site:
         found = history_of(site, group, spec, limit)
-    return Answer(data=found, show=lambda out: _show_history(out, found))
+    return Answer(data=found, show=lambda out: views.show_history(out, found))
 
 
 def accept(
@@ -193,7 +189,7 @@ def accept(
             answer(site, group, [question], by=_account())
     return Answer(
         data={"pipeline": declared.name, "questions": questions, "accepted": accepted},
-        show=lambda out: _show_questions(out, declared.name, questions, accepted),
+        show=lambda out: views.show_questions(out, declared.name, questions, accepted),
     )
 
 
@@ -242,179 +238,3 @@ def _confirmed(questions: list[Question]) -> bool:
         return typer.confirm("Let this land?", default=False, err=True)
     except typer.Abort:
         raise KeyboardInterrupt from None
-
-
-# --- for people -----------------------------------------------------------------------------------
-
-
-def _show_checks(
-    out: Console,
-    checks: list[tuple[Pipeline, list[TableCheck]]],
-    unknown: list[str] | None,
-    failed: bool,
-) -> None:
-    from naviglio.cli.show import listing, plural
-
-    if not checks and not failed:
-        out.print(f"No pipelines in {places.home().pipelines}.", markup=False)
-    for pipeline, found in checks:
-        bad = [check for check in found if check.problems]
-        said = f"{plural(len(bad), 'table')} to mend" if bad else "fine"
-        told = plural(len(pipeline.tables), "table")
-        if pipeline.transforms:
-            told += f" and {plural(len(pipeline.transforms), 'transform')}"
-        out.print(
-            f"{pipeline.name}: {told} from {pipeline.source} to {pipeline.target}: {said}",
-            markup=False,
-        )
-        out.print(
-            listing(
-                [
-                    {"table": c.table, "group": c.group, "way": c.way, "key": c.key,
-                     "columns": c.columns, "source": c.source, "target": c.target}
-                    for c in found
-                ],
-                optional=("columns", "key"),
-            )
-        )  # fmt: skip
-        for check in bad:
-            for problem in check.problems:
-                out.print(f"{check.table}: {problem}", markup=False)
-    if checks and unknown is not None:
-        for conn_id in unknown:
-            out.print(f"No connection is called {conn_id!r} here.", markup=False)
-        out.print("No database was asked; `--connect` does.")
-
-
-def _show_plans(out: Console, plans: list[TablePlan], notes: list[str]) -> None:
-    from naviglio.cli.show import listing, moment
-
-    for note in notes:
-        out.print(note, markup=False)
-    rows = [
-        {
-            "table": p.table, "way": p.way, "would do": _doing(p), "rows": p.rows,
-            "position (UTC)": moment(p.position), "fence (UTC)": moment(p.fence),
-            "fence held by": p.held_by, "windows": p.windows, "why": p.why, "drift": p.drift,
-            "lake lacks": p.lake_lacks, "target lacks": p.target_lacks,
-        }
-        for p in plans
-    ]  # fmt: skip
-    out.print(listing(rows, optional=("fence held by", "windows", "why", "drift")))
-    if all(p.action == "nothing" and not p.lake_lacks and not p.target_lacks for p in plans):
-        out.print("Nothing to do.")
-
-
-def _doing(plan: TablePlan) -> str:
-    words = {
-        "whole": "read whole", "changes": "read changes", "compare": "compare hashes",
-        "windows": "read windows", "wait": "wait for a fence", "ask": "wait for an answer",
-        "compute": "compute",
-    }  # fmt: skip
-    said = words.get(plan.action, plan.action)
-    return f"{said}, compare keys" if plan.sweep else said
-
-
-def _show_status(out: Console, found: list[PipelineStatus]) -> None:
-    from naviglio.cli.show import listing, moment, span
-
-    if not found:
-        out.print(f"No pipelines in {places.home().pipelines}.", markup=False)
-    for one in found:
-        out.print(f"[bold]{one.pipeline}[/bold]")
-        rows = [
-            {
-                "table": t.table, "way": t.way, "position (UTC)": moment(t.position),
-                "behind": span(t.behind_s), "fence (UTC)": moment(t.fence),
-                "held by": t.held_by, "batch": t.batch or None, "landed (UTC)": t.landed_at_utc,
-                "lake batch": t.lake_batch, "lake version": t.lake_version,
-                "target batch": t.target_batch, "target version": t.target_version,
-                "loaded as": _principal(t.ledger), "in part": t.ledger.ranges if t.ledger else "",
-                "gaps": t.gaps, "inputs not seen": t.unseen,
-            }
-            for t in one.tables
-        ]  # fmt: skip
-        out.print(
-            listing(rows, optional=("gaps", "held by", "loaded as", "in part", "inputs not seen"))
-        )
-        for side, why in one.away.items():
-            out.print(f"{side} gives no answer: {why}", markup=False)
-        _show_open(out, one)
-        if not any(t.batch for t in one.tables):
-            out.print(f"Nothing was captured yet. Begin with `naviglio run {one.pipeline}`.")
-
-
-def _principal(row: LedgerRow | None) -> str:
-    """Return who loaded a target where it was not the login itself."""
-    return row.principal if row and row.principal != row.login else ""
-
-
-def _show_open(out: Console, one: PipelineStatus) -> None:
-    from naviglio.cli.show import plural
-
-    for question in one.questions:
-        out.print(
-            f"question, {question.table}: {question.text}. Answer it: naviglio accept "
-            f"{one.pipeline} --table {question.table}",
-            markup=False,
-        )
-    dead = sum(attempt.state == "dead" for attempt in one.attempts)
-    if dead:
-        out.print(f"{plural(dead, 'dead attempt')}; a later batch removes the files.")
-    for attempt in one.attempts:
-        if attempt.state != "dead":
-            out.print(
-                f"{attempt.group}: batch {attempt.number} is being tried ({attempt.state})",
-                markup=False,
-            )
-
-
-def _show_history(out: Console, found: History) -> None:
-    from naviglio.cli.show import listing, moment, size
-
-    if not found.batches:
-        out.print(
-            f"{found.table}: nothing was captured yet. Begin with `naviglio run {found.pipeline}`.",
-            markup=False,
-        )
-        return
-    rows: list[dict[str, object]] = [
-        {
-            "batch": b.number, "landed (UTC)": b.at_utc, "kind": b.kind, "upserts": b.upserts,
-            "deletes": b.deletes, "size": size(b.bytes), "position (UTC)": moment(b.position),
-            "windows": b.windows, "drift": b.drift, "why": b.why, "accepted": b.accepted,
-            "attempt": b.attempt,
-        }
-        for b in found.batches
-    ]  # fmt: skip
-    out.print(listing(rows, optional=("windows", "drift", "why", "accepted")))
-    if found.versions:
-        out.print()
-        out.print(
-            listing(
-                [
-                    {"lake version": v.version, "committed (UTC)": v.at_utc,
-                     "operation": v.operation, "batch": v.batch}
-                    for v in found.versions
-                ]
-            )
-        )  # fmt: skip
-
-
-def _show_questions(out: Console, pipeline: str, questions: list[Question], accepted: bool) -> None:
-    from naviglio.cli.show import listing, plural
-
-    if not questions:
-        out.print("No open questions.")
-        return
-    out.print(
-        listing(
-            [
-                {"table": q.table, "kind": q.kind, "asked (UTC)": q.asked_at_utc, "text": q.text}
-                for q in questions
-            ]
-        )
-    )
-    if accepted:
-        count = plural(len(questions), "question")
-        out.print(f"Accepted {count}. Go on with `naviglio run {pipeline}`.", markup=False)

@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from naviglio.cli.answers import console
+from naviglio.cli.answers import complain, console
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 class Watch:
-    """Hears of rows by stage and table; shows nothing unless it was given a display."""
+    """Hears of rows by stage and table; shows nothing unless it was given a display.
 
-    def __init__(self, display: Progress | None = None) -> None:
+    With `lines` what is done is told on stderr, a line each, where there is no display.
+    """
+
+    def __init__(self, display: Progress | None = None, *, lines: bool = False) -> None:
         self._display = display
+        self._lines = lines and display is None
         self._tasks: dict[str, TaskID] = {}
         self._current = ""
 
@@ -37,6 +41,11 @@ class Watch:
             self._current = name
         self._display.advance(self._task(name), rows)
 
+    def done(self, what: str) -> None:
+        """Tell of something that is done."""
+        if self._lines:
+            complain(what)
+
     def _task(self, name: str) -> TaskID:
         assert self._display is not None  # noqa: S101 - `step` asked
         if name not in self._tasks:
@@ -45,10 +54,13 @@ class Watch:
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """Show progress until the end, then clear it; silent in pipes and where lines are logged."""
+def watching(*, lines: bool = False) -> Iterator[Watch]:
+    """Show progress until the end, then clear it.
+
+    In pipes, and where lines are logged, it is silent but for `lines` of what is done.
+    """
     if not sys.stderr.isatty() or logging.getLogger("naviglio").isEnabledFor(logging.INFO):
-        yield Watch()
+        yield Watch(lines=lines)
         return
     from rich.progress import Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from naviglio.cli import places
+from naviglio.cli import places, views
 from naviglio.cli.answers import Answer, error_data
 from naviglio.cli.options import First, Last, Partition, PipelineName, TableName, Tables, wishes_of
 from naviglio.cli.progress import Watch, watching
@@ -17,8 +17,6 @@ from naviglio.errors import ConfigError, NaviglioError
 from naviglio.model import Group, Pipeline, Transform
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from naviglio.capture.table import Wish
     from naviglio.flows.reconcile import Verdict
     from naviglio.flows.replicate import Report
@@ -153,7 +151,6 @@ def maintain(pipeline: PipelineName, table: Tables = None) -> Answer:
 
     Example: `naviglio maintain flights`
     """
-    from naviglio.cli.show import listing
     from naviglio.flows.maintain import maintain as keep
 
     declared = places.pipeline_named(pipeline)
@@ -174,10 +171,9 @@ def maintain(pipeline: PipelineName, table: Tables = None) -> Answer:
         }
         for name, found in done.items()
     ]  # fmt: skip
-    told = [{key.replace("_", " "): value for key, value in row.items()} for row in rows]
     return Answer(
         data={"pipeline": declared.name, "tables": rows},
-        show=lambda out: out.print(listing(told)),
+        show=lambda out: views.show_maintained(out, done),
     )
 
 
@@ -203,7 +199,7 @@ def reconcile(pipeline: PipelineName, table: Tables = None) -> Answer:
             "verdicts": [verdict_data(v) for v in wanted],
             "errors": [error_data(error)["error"] for error in errors],
         },
-        show=lambda out: show_verdicts(out, wanted, complete=not errors),
+        show=lambda out: views.show_verdicts(out, wanted, complete=not errors),
         errors=errors,
         exit_code=0 if errors or all(v.ok for v in wanted) else 1,
     )
@@ -271,40 +267,6 @@ def verdict_data(verdict: Verdict) -> dict[str, object]:
     return {**vars(verdict), "ok": verdict.ok}
 
 
-def show_verdicts(out: Console, verdicts: list[Verdict], *, complete: bool = True) -> None:
-    """Show verdicts, and the keys of what differs; `complete`: nothing else was to be compared."""
-    from naviglio.cli.show import listing, plural
-
-    if not verdicts:
-        out.print("Nothing was compared.")
-        return
-    classes = ("missing", "extra", "changed", "unseen_deletes", "in_flight")
-    rows = [
-        {"table": v.table, "against": v.against, "rows": v.rows}
-        | {name.replace("_", " "): getattr(v, name).count for name in classes}
-        | {"verdict": "same" if v.ok else "DIFFERENT"}
-        for v in verdicts
-    ]
-    out.print(listing(rows))
-    for v in verdicts:
-        for name in classes[:4]:
-            found = getattr(v, name)
-            if found.count:
-                more = "" if found.count == len(found.keys) else ", ..."
-                kind = name.replace("_", " ")
-                keys = "; ".join(map(str, found.keys))
-                out.print(f"{v.table}, {v.against}: {kind}: {keys}{more}", markup=False)
-    bad, waiting = sum(not v.ok for v in verdicts), sum(v.in_flight.count for v in verdicts)
-    if bad:
-        out.print(f"{plural(bad, 'comparison')} failed.")
-    elif waiting:
-        out.print(
-            f"All agrees but for {plural(waiting, 'row')} in flight: the next run's, or held."
-        )
-    elif verdicts:
-        out.print("Everything agrees." if complete else "What could be compared agrees.")
-
-
 def _taking_part(
     pipeline: Pipeline, groups: tuple[Group, ...], tables: tuple[str, ...]
 ) -> tuple[Group, ...]:
@@ -355,28 +317,6 @@ def _ran(ran: Ran, notes: list[str]) -> Answer:
                 for group, error in ran.errors.items()
             ],
         },
-        show=lambda out: _show(out, ran, notes),
+        show=lambda out: views.show_ran(out, ran, notes),
         errors=list(ran.errors.values()),
     )
-
-
-def _show(out: Console, ran: Ran, notes: list[str]) -> None:
-    from naviglio.cli.show import listing
-
-    for note in notes:
-        out.print(note, markup=False)
-    rows = [
-        {
-            "table": row.table, "partition": row.partition, "kind": row.kind,
-            "captured": row.captured, "deletes": row.deletes, "batch": row.batch,
-            "lake version": row.lake_version, "inserted": row.inserted, "updated": row.updated,
-            "deleted": row.deleted, "unchanged": row.unchanged, "seconds": row.seconds,
-            "whole because": row.why,
-        }
-        for row in ran.tables
-    ]  # fmt: skip
-    out.print(listing(rows, optional=("partition", "whole because")))
-    if ran.errors:
-        out.print(f"Failed: {', '.join(ran.errors)}.", markup=False)
-    elif all(row.kind == "none" and row.inserted is None for row in ran.tables):
-        out.print("Nothing to do: lake and target hold all that the source has settled.")

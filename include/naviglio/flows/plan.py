@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 from naviglio.capture.drift import Drift
 from naviglio.capture.reading import Reading, refuse_torn
-from naviglio.capture.stream import readable
+from naviglio.capture.stream import readable, refuse_future
 from naviglio.capture.sweep import due
-from naviglio.capture.table import Wish, drift_of, why_whole, wish_after
+from naviglio.capture.table import Wish, drift_of, refuse_unseen, why_whole, wish_after
 from naviglio.capture.windows import changed_windows, gaps
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows, reading_of
@@ -57,7 +57,10 @@ class _Step:
 
 
 def plan(site: Site, group: Group, wish: Wish) -> list[TablePlan]:
-    """Tell what a run with `wish` would do for every table of the group."""
+    """Tell what a run with `wish` would do for every table of the group.
+
+    Raises what the run would raise for rows that the table's way can't see.
+    """
     head, ledger = site.landing(group).head(), site.target.ledger()
     questions = {question.table: question for question in open_questions(site, group)}
     schemas = {t.name: site.source.describe(t.source, t.key) for t in group.tables}
@@ -149,6 +152,7 @@ def _step(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _S
 
 def _going_on(reading: Reading, why: str) -> _Step:
     spec, last = reading.spec, reading.last
+    refuse_unseen(reading)
     if why or last is None:
         return _Step(action="whole", rows=_count(reading, readable(spec)), why=why)
     if spec.way == "diff":
@@ -157,6 +161,7 @@ def _going_on(reading: Reading, why: str) -> _Step:
 
 
 def _by_windows(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _Step:
+    refuse_unseen(reading)
     coverage = reading.last.coverage if reading.last else ()
     missing = gaps(final, coverage)
     again = changed_windows(reading) if wish.verify or drift.added else []
@@ -173,6 +178,7 @@ def _windows(reading: Reading, windows: tuple[Window, ...], why: str) -> _Step:
 
 
 def _changes(reading: Reading, since: int | None) -> _Step:
+    refuse_future(reading)
     spec, last = reading.spec, reading.last
     sweep = bool(last and last.hashes and due(reading, last.hashes))
     between = Since(

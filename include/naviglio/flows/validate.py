@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from naviglio.capture.columns import refuse_unfit_columns
 from naviglio.capture.reading import need_one_moment, refuse_torn
-from naviglio.capture.table import refuse_bad_keys
+from naviglio.capture.stream import refuse_future
+from naviglio.capture.table import refuse_bad_keys, refuse_unseen
 from naviglio.errors import ConfigError, NaviglioError, RetryableError
-from naviglio.flows.capture import fence_of
+from naviglio.flows.capture import fence_of, reading_of
 from naviglio.flows.site import Site
 from naviglio.flows.touched import read_program
 from naviglio.known import known_all
@@ -71,7 +72,7 @@ def _checked(
     errors: list[NaviglioError] = []
     schema = _described(site, table, errors)
     if schema is not None:
-        for check in (_keys, _fence, _moment, _target):
+        for check in (_keys, _seen, _moment, _target):
             _noting(errors, lambda check=check: check(site, group, table, schema))  # type: ignore[misc]  # the default binds this turn's check
     errors += _owned_by_another(site, table, ledger)
     return _with_problems(said, errors, schema)
@@ -157,8 +158,15 @@ def _keys(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> No
         refuse_bad_keys(snapshot, Scan(table=table.source, schema=schema))
 
 
-def _fence(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
-    fence_of(site, replace(group, tables=(table,)), {table.name: schema})
+def _seen(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:
+    """Refuse a fence that can't be read, and rows that no stream or window would see."""
+    fence = fence_of(site, replace(group, tables=(table,)), {table.name: schema})
+    with site.source.snapshot() as snapshot:
+        head = site.landing(group).head()
+        reading = replace(reading_of(site, group, table, head, snapshot), fence=fence)
+        refuse_unseen(reading)
+        if table.way == "stream":
+            refuse_future(reading)
 
 
 def _moment(site: Site, group: Group, table: TableSpec, schema: TableSchema) -> None:

