@@ -19,6 +19,17 @@ from typing import Any
 import pyarrow as pa
 
 from naviglio.carriers import arrow_schema, key_schema
+from naviglio.conditions import (
+    Both,
+    Buckets,
+    Condition,
+    Everything,
+    IsNull,
+    Keys,
+    Not,
+    Since,
+    Within,
+)
 from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import (
     BEYOND,
@@ -36,22 +47,7 @@ from naviglio.model import (
     Window,
 )
 from naviglio.points import reach
-from naviglio.ports import (
-    LOWEST,
-    Both,
-    Buckets,
-    Condition,
-    Digest,
-    Everything,
-    IsNull,
-    Keys,
-    Not,
-    Scan,
-    Since,
-    SourceTraits,
-    Staging,
-    Within,
-)
+from naviglio.ports import LOWEST, Digest, Scan, SourceTraits, Staging
 
 Row = dict[str, Any]
 START = datetime(2013, 1, 1, tzinfo=UTC)

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 import msgspec
 import pyarrow as pa
 
+from naviglio.conditions import Buckets, Condition, Everything
 from naviglio.model import (
     Column,
     Fence,
@@ -70,69 +71,6 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Everything:
-    """All rows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Since:
-    """Rows whose `column` is in [low, high); points as in `TablePosition.stream`, None for open."""
-
-    column: str
-    low: int | None
-    high: int | None
-    or_null: bool = False  # rows without a value as well
-
-
-@dataclass(frozen=True, kw_only=True)
-class Within:
-    """Rows whose event time `column` is in `window`."""
-
-    column: str
-    window: Window
-
-
-@dataclass(frozen=True, kw_only=True)
-class Buckets:
-    """Rows whose key hash, cut to its lowest `bits` bits, is one of `numbers` (None: all)."""
-
-    bits: int
-    numbers: Sequence[int] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keys:
-    """Rows whose key is in `keys`, a table with the key columns in carrier types."""
-
-    keys: pa.Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class IsNull:
-    """Rows without a value in `column`."""
-
-    column: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Both:
-    """Rows that meet both conditions."""
-
-    one: Condition
-    other: Condition
-
-
-@dataclass(frozen=True, kw_only=True)
-class Not:
-    """Rows that don't meet the condition (never NULL: what isn't known to meet it is in)."""
-
-    condition: Condition
-
-
-Condition = Everything | Since | Within | Buckets | Keys | IsNull | Both | Not
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scan:
     """What to read of a table.
 
@@ -142,7 +80,7 @@ class Scan:
 
     table: TableName
     schema: TableSchema
-    where: Condition = Everything()
+    where: Condition = field(default_factory=Everything)
     rows: bool = True
     hashes: Literal["none", "key", "row", "both"] = "none"
 

@@ -18,23 +18,20 @@ import pyarrow as pa
 import pytest
 
 from naviglio.carriers import arrow_schema, key_schema
-from naviglio.errors import ConfigError, IdentityError
-from naviglio.model import KEY_HASH, ROW_HASH, TableName, TableSchema, Window
-from naviglio.ports import (
+from naviglio.conditions import (
     Both,
     Buckets,
     Condition,
-    Counting,
     Everything,
     IsNull,
     Keys,
     Not,
-    Scan,
     Since,
-    Snapshot,
-    Source,
     Within,
 )
+from naviglio.errors import ConfigError, IdentityError
+from naviglio.model import KEY_HASH, ROW_HASH, TableName, TableSchema, Window
+from naviglio.ports import Counting, Scan, Snapshot, Source
 
 ROWS = 1000
 START = datetime(2013, 1, 1, tzinfo=UTC)  # row n was seen n minutes later

@@ -13,9 +13,10 @@ import pytest
 
 from naviglio.adapters.duckdb.source import DuckSource
 from naviglio.adapters.duckdb.sql import literal
+from naviglio.conditions import Buckets, Keys
 from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
-from naviglio.ports import LOWEST, Buckets, Counting, Keys, Scan, Source
+from naviglio.ports import LOWEST, Counting, Scan, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
 EXTREMES = {

@@ -21,9 +21,10 @@ from naviglio.adapters.mssql import ledger
 from naviglio.adapters.mssql.session import connect
 from naviglio.adapters.mssql.source import MssqlSource
 from naviglio.adapters.mssql.sql import literal, table
+from naviglio.conditions import Keys, Since
 from naviglio.errors import ConfigError, RetryableError
 from naviglio.model import ROW_HASH, TableName, TableSchema
-from naviglio.ports import Counting, Keys, Scan, Since, Source
+from naviglio.ports import Counting, Scan, Source
 from tests.contract.source import ROWS, SourceContract, ids, rows, source_now
 from tests.contract.test_mssql_target import URL, VARIABLE
 

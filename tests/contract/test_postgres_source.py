@@ -26,10 +26,11 @@ from naviglio.adapters.postgres.snapshot import open_snapshot, readers
 from naviglio.adapters.postgres.source import PostgresSource, open_source
 from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
+from naviglio.conditions import Buckets, Keys, Since
 from naviglio.errors import ConfigError, DataError, IdentityError, RetryableError, SourceError
 from naviglio.model import KEY_HASH, ROW_HASH, TableName
 from naviglio.pool import Terms
-from naviglio.ports import LOWEST, Buckets, Counting, Keys, Scan, Since, Source
+from naviglio.ports import LOWEST, Counting, Scan, Source
 from tests.contract.source import ROWS, SourceContract, rows
 
 Connection = psycopg.Connection[tuple[Any, ...]]

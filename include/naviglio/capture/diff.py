@@ -11,8 +11,8 @@ from naviglio.capture.known import bits_for, known_rows
 from naviglio.capture.reading import Captured, Reading, hash_schema, rows_of, with_op
 from naviglio.capture.whole import snapshot
 from naviglio.carriers import arrow_schema
+from naviglio.conditions import Buckets, Keys
 from naviglio.model import DELETE, KEY_HASH, ROW_HASH, DataFile, HashState, TablePosition
-from naviglio.ports import Buckets, Keys
 
 _MOST_CHANGED = 0.1  # beyond this share of rows reading all is cheaper than by key, and so is
 # writing all hashes anew than finding the last of each key

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 
 from naviglio.capture.reading import Reading
+from naviglio.conditions import Both, IsNull, Not, Since
 from naviglio.model import Column, TableSchema
-from naviglio.ports import Both, IsNull, Not, Since
 
 
 @dataclass(frozen=True, kw_only=True)

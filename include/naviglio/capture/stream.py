@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from naviglio.capture.guard import suspicious
 from naviglio.capture.reading import Captured, Reading, rows_of, with_op
 from naviglio.carriers import arrow_schema
+from naviglio.conditions import Condition, Everything, IsNull, Not, Since
 from naviglio.errors import DataError, SourceError
 from naviglio.model import DELETE, KEY_HASH, OP, UPSERT, TablePosition, TableSpec
-from naviglio.ports import Condition, Everything, IsNull, Not, Since
 
 _CLOCK_STEP_NS = 5_000_000_000  # what start times may lag behind a fence; more is a clock set back
 

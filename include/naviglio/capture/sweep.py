@@ -10,8 +10,8 @@ import pyarrow as pa
 from naviglio.capture.known import Known, bits_for, known_keys
 from naviglio.capture.reading import Captured, Reading, hash_schema, rows_of, with_op
 from naviglio.carriers import arrow_schema
+from naviglio.conditions import Buckets
 from naviglio.model import DELETE, HashState, Part
-from naviglio.ports import Buckets
 
 _MOST_BATCHES = 16  # landed since the last key list; beyond it the list is written anew
 

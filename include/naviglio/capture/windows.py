@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from naviglio.capture.reading import Captured, Reading, need_one_moment, rows_of
 from naviglio.capture.stream import living, readable
+from naviglio.conditions import Both, IsNull, Within
 from naviglio.errors import DataError
 from naviglio.model import ROW_HASH, Coverage, DataFile, TablePosition, Window
-from naviglio.ports import Both, IsNull, Within
 
 
 def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:

@@ -11,6 +11,7 @@ from naviglio.capture.stream import readable, refuse_future
 from naviglio.capture.sweep import due
 from naviglio.capture.table import Wish, drift_of, refuse_unseen, why_whole, wish_after
 from naviglio.capture.windows import changed_windows, gaps
+from naviglio.conditions import Condition, Since, Within
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows, reading_of
 from naviglio.flows.site import Site
@@ -18,7 +19,7 @@ from naviglio.flows.status import point_text, ranges_of
 from naviglio.flows.touched import work_of
 from naviglio.landing.landing import Head
 from naviglio.model import Fence, Group, LedgerRow, Question, TableSpec, Transform, Window
-from naviglio.ports import Condition, Since, Snapshot, Within
+from naviglio.ports import Snapshot
 from naviglio.transform.days import output_windows
 
 

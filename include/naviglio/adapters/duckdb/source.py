@@ -23,6 +23,7 @@ from naviglio.adapters.duckdb.session import rows as fetch
 from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote, table
 from naviglio.adapters.duckdb.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
+from naviglio.conditions import Buckets
 from naviglio.described import Described, no_table, schema_of
 from naviglio.errors import ConfigError, IdentityError, RetryableError
 from naviglio.model import (
@@ -35,7 +36,7 @@ from naviglio.model import (
     TableSchema,
     Window,
 )
-from naviglio.ports import LOWEST, Buckets, Digest, Scan, SourceTraits
+from naviglio.ports import LOWEST, Digest, Scan, SourceTraits
 
 _BATCH_ROWS = 16_384
 _WITHOUT_ORDER = ("JSON", "INTERVAL")

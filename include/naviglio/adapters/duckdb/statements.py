@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,9 +11,8 @@ import pyarrow as pa
 from naviglio.adapters.duckdb.carried import beyond, read
 from naviglio.adapters.duckdb.hashing import key_hash, mask, row_hash
 from naviglio.adapters.duckdb.sql import columns, quote
-from naviglio.errors import ConfigError
-from naviglio.model import KEY_HASH, ROW_HASH, Column, TableSchema, Window
-from naviglio.ports import (
+from naviglio.conditions import (
+    INTEGERS,
     Both,
     Buckets,
     Condition,
@@ -21,13 +20,14 @@ from naviglio.ports import (
     IsNull,
     Keys,
     Not,
-    Scan,
     Since,
     Within,
+    no_span,
+    span,
 )
+from naviglio.model import KEY_HASH, ROW_HASH, Column, TableSchema, Window
+from naviglio.ports import Scan
 
-_INTEGERS = frozenset({"int16", "int32", "int64"})
-_TIMES = frozenset({"date", "timestamp", "timestamptz"})
 _DAY_US = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -130,24 +130,15 @@ def _of_bucket(condition: Everything | Buckets, schema: TableSchema) -> str:
 
 
 def _span(condition: Since | Within, column: Column) -> str:
-    name = quote(column.name)
-    if isinstance(condition, Within):
-        window = condition.window
-        low, high = (_moment(column, _us(at)) for at in (window.start, window.end))
-        return f"{name} >= {low} AND {name} < {high}"
-    inside = " AND ".join(_bounds(condition, column)) or f"{name} IS NOT NULL"
-    return f"({inside}) OR {name} IS NULL" if condition.or_null else inside
-
-
-def _bounds(since: Since, column: Column) -> Iterator[str]:
-    for sign, point in ((">=", since.low), ("<", since.high)):
-        if point is not None:
-            yield f"{quote(column.name)} {sign} {_point(column, point)}"
+    return span(
+        condition, quote(column.name),
+        point=lambda at: _point(column, at), moment=lambda at: _moment(column, _us(at)),
+    )  # fmt: skip
 
 
 def _point(column: Column, point: int) -> str:
     """Return a point as a literal; both bounds round up, since columns hold microseconds."""
-    if column.kind in _INTEGERS:
+    if column.kind in INTEGERS:
         return str(point)
     return _moment(column, -(-point // 1000))
 
@@ -161,10 +152,7 @@ def _moment(column: Column, us: int) -> str:
         case "date":
             return f"(DATE '1970-01-01' + {-(-us // _DAY_US)}::INTEGER)"
         case _:
-            raise ConfigError(
-                f"Column {column.name!r} is {column.source_type} and can't be read in spans; "
-                f"these kinds can: {', '.join(sorted(_INTEGERS | _TIMES))}. Name another column."
-            )
+            raise no_span(column)
 
 
 def _us(moment: datetime) -> int:

@@ -25,6 +25,7 @@ from naviglio.adapters.mssql.hashing import joined
 from naviglio.adapters.mssql.sql import table
 from naviglio.adapters.mssql.statements import Query
 from naviglio.carriers import arrow_schema, key_schema
+from naviglio.conditions import Buckets, split
 from naviglio.errors import IdentityError, RetryableError, SourceError
 from naviglio.model import (
     BEYOND,
@@ -36,10 +37,9 @@ from naviglio.model import (
     Window,
 )
 from naviglio.pool import Pool
-from naviglio.ports import Both, Buckets, Condition, Digest, Keys, Scan
+from naviglio.ports import Digest, Scan
 
 BATCH_ROWS = 16_384
-KEYS_A_STATEMENT = 20_000
 HERE = """
 SELECT d.snapshot_isolation_state, COALESCE(CAST(d.service_broker_guid AS char(36)), ''),
        CAST(@@DBTS AS bigint), OBJECT_ID(N'sys.database_recovery_status'),
@@ -198,20 +198,6 @@ class MssqlSnapshot:
     def _translated(self, scan: Scan) -> Iterator[None]:
         with translated(f"{self._where}, table {str(scan.table)!r}", SourceError):
             yield
-
-
-def split(condition: Condition) -> Iterator[Condition]:
-    """Divide a condition over many keys into ones that together hold the same rows, each once."""
-    if isinstance(condition, Keys):
-        distinct = condition.keys.group_by(condition.keys.column_names).aggregate([])
-        for start in range(0, max(distinct.num_rows, 1), KEYS_A_STATEMENT):
-            yield Keys(keys=distinct.slice(start, KEYS_A_STATEMENT))
-    elif isinstance(condition, Both):
-        for one in split(condition.one):
-            for other in split(condition.other):
-                yield replace(condition, one=one, other=other)
-    else:
-        yield condition
 
 
 def decoded(batch: pa.RecordBatch, scan: Scan) -> pa.RecordBatch:

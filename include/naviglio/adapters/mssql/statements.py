@@ -7,7 +7,7 @@ a statement. In every statement `t` is the table and `h` holds the hashes of its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -17,9 +17,9 @@ from naviglio.adapters.mssql.carried import ORDERS, as_bytes, beside, read
 from naviglio.adapters.mssql.ddl import Spelled
 from naviglio.adapters.mssql.hashing import KEY, ROW, applied, mask, number, summed
 from naviglio.adapters.mssql.sql import cast, literal, quote, table
-from naviglio.errors import ConfigError
-from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, Column, TableName, TableSchema, Window
-from naviglio.ports import (
+from naviglio.conditions import (
+    INTEGERS,
+    TIMES,
     Both,
     Buckets,
     Condition,
@@ -27,13 +27,14 @@ from naviglio.ports import (
     IsNull,
     Keys,
     Not,
-    Scan,
     Since,
     Within,
+    no_span,
+    span,
 )
+from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, Column, TableName, TableSchema, Window
+from naviglio.ports import Scan
 
-_INTEGERS = frozenset({"int16", "int32", "int64"})
-_TIMES = frozenset({"date", "timestamp", "timestamptz"})
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of times that are written without a zone
 _ABOVE_ALL = 2**63
 _TICKS = 10_000_000  # of 100 ns, a second
@@ -189,23 +190,15 @@ def _same(column: Column, sent: str) -> str:
 
 
 def _span(condition: Since | Within, column: Column) -> str:
-    name = f"t.{quote(column.name)}"
-    if isinstance(condition, Within):
-        low, high = (_ticks(at) for at in (condition.window.start, condition.window.end))
-        return f"{name} >= {_moment(column, low)} AND {name} < {_moment(column, high)}"
-    inside = " AND ".join(_bounds(condition, column)) or f"{name} IS NOT NULL"
-    return f"({inside}) OR {name} IS NULL" if condition.or_null else inside
-
-
-def _bounds(since: Since, column: Column) -> Iterator[str]:
-    for sign, point in ((">=", since.low), ("<", since.high)):
-        if point is not None:
-            yield f"t.{quote(column.name)} {sign} {_point(column, point)}"
+    return span(
+        condition, f"t.{quote(column.name)}",
+        point=lambda at: _point(column, at), moment=lambda at: _moment(column, _ticks(at)),
+    )  # fmt: skip
 
 
 def _point(column: Column, point: int) -> str:
     """Return a point as a literal; both bounds round up, since columns hold 100 ns at least."""
-    if column.kind in _INTEGERS:  # what is above the highest bigint is none
+    if column.kind in INTEGERS:  # what is above the highest bigint is none
         return literal(point) if point < _ABOVE_ALL else cast(str(point), "decimal(19, 0)")
     if ORDERS.get(column.source_type) == "version":
         return f"CAST(0x{max(point, 0):016x} AS binary(8))"
@@ -234,11 +227,8 @@ def _moment(column: Column, ticks: int) -> str:
 
 
 def _spelled(column: Column) -> str:
-    if column.kind not in _TIMES:
-        raise ConfigError(
-            f"Column {column.name!r} is {column.source_type} and can't be read in spans; these "
-            f"kinds can: {', '.join(sorted(_INTEGERS | _TIMES))}. Name another column."
-        )
+    if column.kind not in TIMES:
+        raise no_span(column)
     return _SPELLED[column.kind]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,9 +10,9 @@ import pyarrow.compute as pc
 from naviglio.adapters.postgres.hashing import bucket, raw_key_hash, raw_near_hash
 from naviglio.adapters.postgres.moments import date_text, microseconds, moment_text
 from naviglio.adapters.postgres.sql import array, literal, quote
-from naviglio.errors import ConfigError
-from naviglio.model import Column, TableSchema
-from naviglio.ports import (
+from naviglio.conditions import (
+    INTEGERS,
+    TIMES,
     Both,
     Buckets,
     Condition,
@@ -23,12 +22,12 @@ from naviglio.ports import (
     Not,
     Since,
     Within,
+    no_span,
+    span,
 )
+from naviglio.model import Column, TableSchema
 
-KEYS_A_STATEMENT = 20_000
 _DAY_US = 86_400_000_000
-_INTEGERS = frozenset({"int16", "int32", "int64"})
-_TIMES = frozenset({"date", "timestamp", "timestamptz"})
 
 
 def where(condition: Condition, schema: TableSchema) -> str:
@@ -45,15 +44,13 @@ def where(condition: Condition, schema: TableSchema) -> str:
 
 
 def _of_column(condition: Since | Within | IsNull, column: Column) -> str:
-    match condition:
-        case Since():
-            return _since(condition, column)
-        case Within():
-            window = condition.window
-            low, high = microseconds(window.start), microseconds(window.end)
-            return _between(column, moment(column, low), moment(column, high))
-        case IsNull():
-            return f"{quote(column.name)} IS NULL"
+    name = quote(column.name)
+    if isinstance(condition, IsNull):
+        return f"{name} IS NULL"
+    return span(
+        condition, name,
+        point=lambda at: _point(column, at), moment=lambda at: moment(column, microseconds(at)),
+    )  # fmt: skip
 
 
 def _of_key(condition: Everything | Buckets | Keys, schema: TableSchema) -> str:
@@ -64,21 +61,6 @@ def _of_key(condition: Everything | Buckets | Keys, schema: TableSchema) -> str:
             return _buckets(condition, schema)
         case Keys():
             return _keys(condition.keys, schema)
-
-
-def split(condition: Condition) -> Iterator[Condition]:
-    """Divide a condition over many keys into ones that together hold the same rows, each once."""
-    if isinstance(condition, Keys):
-        names = condition.keys.column_names
-        distinct = condition.keys.group_by(names).aggregate([])
-        for start in range(0, max(distinct.num_rows, 1), KEYS_A_STATEMENT):
-            yield Keys(keys=distinct.slice(start, KEYS_A_STATEMENT))
-    elif isinstance(condition, Both):
-        for one in split(condition.one):
-            for other in split(condition.other):
-                yield replace(condition, one=one, other=other)
-    else:
-        yield condition
 
 
 def moment(column: Column, us: int) -> str:
@@ -94,30 +76,16 @@ def moment(column: Column, us: int) -> str:
         case "date":
             return f"{literal(date_text(-(-us // _DAY_US)))}::date"
         case _:
-            raise _unfit(column, _TIMES)
-
-
-def _since(condition: Since, column: Column) -> str:
-    bounds = (condition.low, condition.high)
-    low, high = (None if at is None else _point(column, at) for at in bounds)
-    inside = _between(column, low, high)
-    return f"({inside}) OR {quote(column.name)} IS NULL" if condition.or_null else inside
+            raise no_span(column, TIMES)
 
 
 def _point(column: Column, point: int) -> str:
     """Return a point as a literal; both bounds round up, since columns hold microseconds."""
-    if column.kind in _INTEGERS:
+    if column.kind in INTEGERS:
         return literal(point)
-    if column.kind not in _TIMES:
-        raise _unfit(column, _INTEGERS | _TIMES)
+    if column.kind not in TIMES:
+        raise no_span(column)
     return moment(column, -(-point // 1000))
-
-
-def _between(column: Column, low: str | None, high: str | None) -> str:
-    name = quote(column.name)
-    bounds = [f"{name} >= {low}"] if low is not None else []
-    bounds += [f"{name} < {high}"] if high is not None else []
-    return " AND ".join(bounds) or f"{name} IS NOT NULL"
 
 
 def _buckets(condition: Buckets, schema: TableSchema) -> str:
@@ -158,10 +126,3 @@ def texts(values: pa.ChunkedArray, column: Column) -> list[str | None]:
         case _:
             pass
     return [None if value is None else spell(value) for value in plain.to_pylist()]
-
-
-def _unfit(column: Column, kinds: frozenset[str]) -> ConfigError:
-    return ConfigError(
-        f"Column {column.name!r} is {column.source_type} and can't be read in spans; "
-        f"these kinds can: {', '.join(sorted(kinds))}. Name another column."
-    )

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from naviglio.adapters.postgres import catalogue, statements
 from naviglio.adapters.postgres.ahead import ahead
-from naviglio.adapters.postgres.conditions import split
 from naviglio.adapters.postgres.decoding import Decoder
 from naviglio.adapters.postgres.places import (
     HERE,
@@ -32,10 +31,11 @@ from naviglio.adapters.postgres.session import (
     translated_adbc,
 )
 from naviglio.adapters.postgres.sql import table
+from naviglio.conditions import Buckets, split
 from naviglio.errors import RetryableError
 from naviglio.model import Place, TableName, TableSchema, Window
 from naviglio.pool import Pool, Terms, Way, pool_of
-from naviglio.ports import Buckets, Digest, Scan
+from naviglio.ports import Digest, Scan
 
 BATCH_BYTES = 8 << 20  # of what travels; what ADBC decodes to is of the same order
 _LOCKABLE = ("r", "p")

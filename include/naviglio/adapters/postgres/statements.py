@@ -17,9 +17,10 @@ from naviglio.adapters.postgres.hashing import (
 )
 from naviglio.adapters.postgres.moments import microseconds
 from naviglio.adapters.postgres.sql import columns, literal, quote, table
+from naviglio.conditions import Everything
 from naviglio.errors import ConfigError
 from naviglio.model import KEY_HASH, ROW_HASH, Column, TableName, Window
-from naviglio.ports import Everything, Scan
+from naviglio.ports import Scan
 
 MOST_SCALED_DIGITS = 18  # a decimal of so many digits is an int64 once scaled
 NOT_A_NUMBER = -(2**63)  # how NaN travels among scaled decimals, none of which reaches it

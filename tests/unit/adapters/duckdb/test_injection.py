@@ -17,9 +17,10 @@ from naviglio.adapters.duckdb.sql import quote, table
 from naviglio.adapters.duckdb.staging import create_staging, staging_table
 from naviglio.adapters.duckdb.statements import Query
 from naviglio.adapters.duckdb.types import target_type
+from naviglio.conditions import Both, Buckets, IsNull, Since
 from naviglio.errors import ConfigError
 from naviglio.model import Column, Kind, TableName, TableSchema
-from naviglio.ports import Both, Buckets, IsNull, Scan, Since
+from naviglio.ports import Scan
 from tests.unit.adapters.spelled import names, skeleton
 
 WILD = st.text(

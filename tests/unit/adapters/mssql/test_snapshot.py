@@ -14,10 +14,11 @@ import pytest
 from naviglio.adapters.mssql import fit, session, snapshot
 from naviglio.adapters.mssql.carried import beside
 from naviglio.adapters.mssql.fence import WRITABLE
-from naviglio.adapters.mssql.snapshot import MssqlSnapshot, decoded, open_snapshot, split
+from naviglio.adapters.mssql.snapshot import MssqlSnapshot, decoded, open_snapshot
+from naviglio.conditions import Both, Everything, Keys, split
 from naviglio.errors import IdentityError, RetryableError
 from naviglio.model import BEYOND, KEY_HASH, ROW_HASH, TableSchema
-from naviglio.ports import Both, Everything, Keys, Scan
+from naviglio.ports import Scan
 from tests.unit.adapters.mssql.described import NAME, SMALL, column
 from tests.unit.adapters.mssql.recorder import Recorder
 from tests.unit.adapters.mssql.tsql import parsed

@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from naviglio.adapters.mssql.statements import Query, highest, texts
-from naviglio.errors import ConfigError
-from naviglio.model import TableName, TableSchema, Window
-from naviglio.ports import (
+from naviglio.conditions import (
     Both,
     Buckets,
     Condition,
@@ -23,10 +21,12 @@ from naviglio.ports import (
     IsNull,
     Keys,
     Not,
-    Scan,
     Since,
     Within,
 )
+from naviglio.errors import ConfigError
+from naviglio.model import TableName, TableSchema, Window
+from naviglio.ports import Scan
 from tests.unit.adapters.mssql.described import NAME, SMALL, column
 from tests.unit.adapters.mssql.tsql import parsed, skeleton
 

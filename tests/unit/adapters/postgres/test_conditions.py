@@ -8,11 +8,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from naviglio.adapters.postgres.conditions import KEYS_A_STATEMENT, split, where
+from naviglio.adapters.postgres.conditions import where
 from naviglio.carriers import key_schema
-from naviglio.errors import ConfigError
-from naviglio.model import Column, Kind, TableSchema, Window
-from naviglio.ports import (
+from naviglio.conditions import (
     Both,
     Buckets,
     Condition,
@@ -23,6 +21,8 @@ from naviglio.ports import (
     Since,
     Within,
 )
+from naviglio.errors import ConfigError
+from naviglio.model import Column, Kind, TableSchema, Window
 
 
 def column(name: str, kind: Kind, carrier: str, source_type: str) -> Column:
@@ -135,13 +135,3 @@ def test_columns_without_such_an_order_are_refused(condition: Condition) -> None
     """The column and the kinds that serve are named."""
     with pytest.raises(ConfigError, match="timestamptz"):
         where(condition, SCHEMA)
-
-
-def test_many_keys_are_read_in_several_statements() -> None:
-    """Each key once, at most so many a statement; what is under `Not` stays whole."""
-    many = pa.table({"id": [*range(KEYS_A_STATEMENT + 1), 0]}, schema=key_schema(SCHEMA))
-    both = Both(one=IsNull(column="at"), other=Keys(keys=many))
-    sizes = [len(part.other.keys) for part in split(both) if isinstance(part, Both)]  # type: ignore[union-attr]
-    assert sizes == [KEYS_A_STATEMENT, 1]
-    assert list(split(Not(condition=Keys(keys=many)))) == [Not(condition=Keys(keys=many))]
-    assert len(list(split(Keys(keys=many.slice(0, 0))))) == 1

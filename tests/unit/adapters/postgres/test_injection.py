@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import statements as source
 from naviglio.adapters.postgres.sql import literal, quote, table
+from naviglio.conditions import Both, Condition, IsNull, Keys, Since
 from naviglio.model import Column, Kind, TableName, TableSchema
-from naviglio.ports import Both, Condition, IsNull, Keys, Scan, Since
+from naviglio.ports import Scan
 from tests.unit.adapters.spelled import names, skeleton
 
 WILD = st.text(

@@ -10,9 +10,10 @@ import pytest
 from naviglio.adapters.postgres import hashing, statements
 from naviglio.adapters.postgres.session import pin
 from naviglio.adapters.postgres.sql import array, literal, quote, table
+from naviglio.conditions import IsNull
 from naviglio.model import Column, Kind, TableName, TableSchema, Window
 from naviglio.pool import Terms
-from naviglio.ports import IsNull, Scan
+from naviglio.ports import Scan
 
 
 def column(kind: Kind, source_type: str, name: str = "c", **more: object) -> Column:
