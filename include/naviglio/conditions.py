@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
@@ -112,6 +112,11 @@ def span(
     inside = " AND ".join(f"{name} {sign} {point(at)}" for sign, at in bounds if at is not None)
     inside = inside or f"{name} IS NOT NULL"
     return f"({inside}) OR {name} IS NULL" if condition.or_null else inside
+
+
+def moment_of(point: int) -> datetime:
+    """Return the moment of a point in time, in nanoseconds since 1970, cut to microseconds."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=point // 1000)
 
 
 def no_span(column: Column, kinds: frozenset[str] = INTEGERS | TIMES) -> ConfigError:

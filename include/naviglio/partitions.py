@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -40,6 +41,24 @@ def windows_between(first: str, last: str, zone: ZoneInfo) -> dict[str, Window]:
 def key_of(moment: datetime, zone: ZoneInfo) -> str:
     """Return the key of the partition that holds `moment` (aware)."""
     return moment.astimezone(zone).date().isoformat()
+
+
+def joined(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """Join windows that meet, in order."""
+    spans: list[Window] = []
+    for window in sorted(windows):
+        if spans and spans[-1].end == window.start:
+            spans[-1] = Window(start=spans[-1].start, end=window.end)
+        else:
+            spans.append(window)
+    return tuple(spans)
+
+
+def ranges_of(windows: Iterable[Window], zone: ZoneInfo) -> tuple[str, ...]:
+    """Return windows as partition keys; days that meet are one range, `first..last`."""
+    just_before = timedelta(microseconds=1)
+    keys = [(key_of(w.start, zone), key_of(w.end - just_before, zone)) for w in joined(windows)]
+    return tuple(first if first == last else f"{first}..{last}" for first, last in keys)
 
 
 def _window(day: date, zone: ZoneInfo) -> Window:

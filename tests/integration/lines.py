@@ -30,6 +30,7 @@ from naviglio.config.pipeline import load_pipeline
 from naviglio.connections.connections import Connections, variable_of
 from naviglio.errors import NaviglioError
 from naviglio.flows.accept import accept, open_questions
+from naviglio.flows.plan import TablePlan, plan
 from naviglio.flows.reconcile import Verdict, reconcile
 from naviglio.flows.replicate import Report, replicate
 from naviglio.flows.site import Site, open_site
@@ -95,6 +96,12 @@ class Line:
             if report.error is not None:
                 raise report.error
         return self.reports[-1]
+
+    def plan(self, wish: Wish | None = None) -> TablePlan:
+        """Return what a run would do with the first table."""
+        site = self.site()
+        with open_site(site.pipeline, site.home, site.connections) as opened:
+            return plan(opened, opened.pipeline.groups[0], wish or Wish())[0]
 
     def partitions(self, first: str, last: str = "") -> Report:
         """Run days, one batch a day, as the command line does."""

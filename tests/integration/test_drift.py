@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from naviglio.capture.table import Wish
 from naviglio.errors import ConfigError, QuestionError
-from tests.integration.lines import DIFF, STREAM, SWEPT, Line, error_of
+from tests.integration.lines import DIFF, STREAM, SWEPT, Line, error_of, window
 
 WINDOWS = "{capture: windows, event_time: day, since: SINCE}"
 WAYS = {"stream": STREAM, "sweep": SWEPT, "diff": DIFF, "windows": WINDOWS}
@@ -86,7 +87,10 @@ def test_a_removed_column_is_asked_and_accepted(carried: Line) -> None:
     carried.source("ALTER TABLE t DROP COLUMN name", "INSERT INTO t VALUES (99)")
     asked(carried, "column 'name' removed")
     asked(carried, "column 'name' removed")
+    assert (carried.plan().action, carried.plan(Wish(verify=True)).action) == ("ask", "ask")
+    assert "column 'name' removed" in carried.plan().why
     carried.accept()
+    assert (carried.plan().action, carried.plan().rows) == ("whole", 21)
     carried.run()
     assert carried.lake_rows() == carried.source_rows() == carried.target_rows()
     assert [v for v in carried.reconcile() if not v.ok or v.in_flight.count] == []
@@ -197,6 +201,21 @@ def test_a_changed_key_is_asked_and_the_remedy_heals(streamed: Line) -> None:
     )
     streamed.run()
     assert streamed.agrees()
+
+
+def test_a_plan_of_days_asks_as_their_run_does(line: Line) -> None:
+    """A drift holds a partition run too; what nobody has asked yet is foretold."""
+    line.declare(t=STREAM.replace("}, deletes", "}, event_time: day, deletes"))
+    line.source(TABLE, "INSERT INTO t SELECT n, 'name ' || n FROM generate_series(1, 20) n")
+    line.run()
+    line.source("ALTER TABLE t DROP COLUMN name")
+    [(day,)] = line.source("SELECT (now() - interval '2 days')::date::text")
+    wish = window(line, day)
+    assert line.plan(wish).action == "ask"
+    assert isinstance(error_of(line.try_run(wish)), QuestionError)
+    line.source("ALTER TABLE t ADD COLUMN name text")  # the question stands, its reason is gone
+    assert line.plan(wish).action in ("windows", "whole")
+    assert line.run(wish).batch is not None
 
 
 def test_a_question_is_withdrawn_when_the_source_changes_back(carried: Line) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from naviglio.capture.table import Wish
 from naviglio.model import Window
 from tests.integration.lines import DIFF, Line
 
@@ -189,6 +190,24 @@ def test_a_row_that_moves_between_days_is_verified(daily: Line) -> None:
     daily.verify()
     assert len(read_last(daily)) == 2
     assert daily.agrees()
+
+
+def test_a_table_that_turns_to_windows_reads_each_day_once(daily: Line) -> None:
+    """Days that a run of partitions had read count no more, nor twice: another way, all anew."""
+    windows = daily.pipeline.tables[0].since
+    daily.declare(t="{capture: {where: modified_at}, event_time: day, deletes: none}")
+    daily.run()
+    first = daily.batches()[0].position.tables["t"].coverage[0].window
+    daily.run(Wish(windows=(first,)))
+    daily.declare(t=f"{{capture: windows, event_time: day, since: {windows}}}")
+    daily.source("ALTER TABLE t ADD COLUMN extra text DEFAULT 'x'")
+    assert daily.plan().windows
+    daily.verify()
+    assert len(read_last(daily)) == 4
+    assert daily.agrees()
+    assert daily.plan().action == "nothing"
+    assert daily.run().batch is None
+    assert daily.verify().batch is None
 
 
 def test_an_earlier_since_is_a_gap(daily: Line) -> None:

@@ -14,6 +14,7 @@ import pytest
 from deltalake import DeltaTable
 
 from naviglio.errors import ConfigError, DataError, RetryableError, StorageError
+from naviglio.flows.history import history
 from naviglio.flows.plan import plan_transform
 from naviglio.flows.reconcile import reconcile
 from naviglio.flows.replicate import Report
@@ -174,6 +175,9 @@ def test_only_touched_days_are_asked_for(flying: Line) -> None:
     assert spans["flights"] == [("2013-01-01T05:00:00+00:00", "2013-01-02T05:00:00+00:00")]
     target = flying.target(f"SELECT maker, flights FROM {flying.name}.by_maker")
     assert target == [("Boeing", 2)]  # the day's former row is gone
+    [one, *_], site = flying.pipeline.transforms, flying.site()
+    windows = [batch.windows for batch in history(site, one.group, one.group.tables[0], 9).batches]
+    assert windows == [("2013-01-01",), ()]
 
 
 def test_a_late_driver_loses_its_race(flying: Line) -> None:

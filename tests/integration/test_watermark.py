@@ -10,9 +10,7 @@ import pytest
 
 from naviglio import points
 from naviglio.adapters.postgres.embedded import Cluster
-from naviglio.capture.table import Wish
 from naviglio.errors import ConfigError, DataError
-from naviglio.flows.plan import plan
 from naviglio.flows.validate import validate
 from tests.integration.lines import STREAM, Line, error_of
 
@@ -188,8 +186,8 @@ def test_rows_that_no_stream_would_see_are_told_before_a_run(
     streamed.source(statement, "INSERT INTO t VALUES (101, 'x', now())")
     with closing(streamed.site()) as site:
         [check] = validate(site)
-        with pytest.raises(DataError, match=said) as told:
-            plan(site, site.pipeline.groups[0], Wish())
+    with pytest.raises(DataError, match=said) as told:
+        streamed.plan()
     assert check.problems == (str(told.value),)
     assert said in str(error_of(streamed.try_run()))
 
@@ -200,8 +198,8 @@ def test_rows_that_no_window_would_hold_are_told_before_a_run(line: Line) -> Non
     line.source(TABLE, NO_TIME)
     with closing(line.site()) as site:
         [check] = validate(site)
-        with pytest.raises(DataError, match="no window would ever hold"):
-            plan(site, site.pipeline.groups[0], Wish())
+    with pytest.raises(DataError, match="no window would ever hold"):
+        line.plan()
     assert "is NULL in 1 of its rows" in check.problems[0]
 
 

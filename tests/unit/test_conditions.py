@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -15,6 +15,7 @@ from naviglio.conditions import (
     Not,
     Since,
     Within,
+    moment_of,
     span,
     split,
 )
@@ -33,6 +34,13 @@ def test_many_keys_are_read_in_several_statements() -> None:
     assert sizes == [KEYS_A_STATEMENT, 1]
     assert list(split(Not(condition=Keys(keys=many)))) == [Not(condition=Keys(keys=many))]
     assert len(list(split(Keys(keys=many.slice(0, 0))))) == 1
+
+
+def test_a_point_is_its_moment_to_the_microsecond() -> None:
+    """Also in the last year, where a float holds no microseconds."""
+    last = datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+    microseconds = (last - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    assert moment_of(microseconds * 1000 + 999) == last
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from naviglio.errors import ConfigError
-from naviglio.partitions import key_of, window_of, windows_between
+from naviglio.partitions import joined, key_of, ranges_of, window_of, windows_between
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -32,6 +32,17 @@ def test_days_meet_without_gap_or_overlap() -> None:
     moment = datetime(2013, 11, 3, 5, 30, tzinfo=UTC)
     window = window_of(key_of(moment, NEW_YORK), NEW_YORK)
     assert window.start <= moment < window.end
+
+
+def test_neighbouring_windows_become_one_range() -> None:
+    """Also over the day that has 25 hours, and where they are one window; a gap begins another."""
+    windows = windows_between("2013-11-01", "2013-11-05", NEW_YORK)
+    del windows["2013-11-04"]
+    expected = ("2013-11-01..2013-11-03", "2013-11-05")
+    assert ranges_of(reversed(windows.values()), NEW_YORK) == expected
+    assert len(joined(windows.values())) == 2
+    assert ranges_of(joined(windows.values()), NEW_YORK) == expected
+    assert ranges_of((), NEW_YORK) == ()
 
 
 @pytest.mark.parametrize(("day", "zone"), [("9999-12-31", "UTC"), ("0001-01-01", "Asia/Tokyo")])

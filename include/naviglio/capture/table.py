@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from naviglio.capture.diff import diff
 from naviglio.capture.drift import Drift, drift, old_rows_gained, returned
@@ -11,7 +12,13 @@ from naviglio.capture.reading import Captured, Reading, refuse_torn
 from naviglio.capture.stream import begin, refuse_nulls, stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
-from naviglio.capture.windows import changed_windows, gaps, read_windows, refuse_no_event_time
+from naviglio.capture.windows import (
+    changed_windows,
+    gaps,
+    read_windows,
+    refuse_no_event_time,
+    windows_from,
+)
 from naviglio.errors import DataError, RetryableError
 from naviglio.model import HashState, TablePosition, Window
 from naviglio.ports import Scan, Snapshot
@@ -30,6 +37,19 @@ class Wish:
     verify: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What is read of a table this time, and why.
+
+    `windows` (those of event time, none where all are covered), `whole` (all rows), `hashes` (those
+    of all rows, then what differs) or `stream` (from the position on).
+    """
+
+    way: Literal["windows", "whole", "hashes", "stream"]
+    windows: tuple[Window, ...] = ()
+    why: str = ""
+
+
 def capture_table(
     reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]
 ) -> Captured:
@@ -37,7 +57,7 @@ def capture_table(
     refuse_torn(reading.spec, reading.snapshot)
     refuse_bad_keys(reading.snapshot, reading.scan())
     wish = wish_after(changed, wish)
-    captured = _by_way(reading, wish, changed, final)
+    captured = _captured(reading, wish, course_of(reading, wish, changed, final))
     if captured.part is None:
         return captured
     # A partition brings an added column to its own rows only: the drift stays to be dealt with.
@@ -65,14 +85,35 @@ def wish_after(changed: Drift, wish: Wish) -> Wish:
     return Wish(whole=f"columns {', '.join(changed.returned)} were others before they were removed")
 
 
-def _by_way(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
+def course_of(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Course:
+    """Decide what is read of a table, for its capture and for a plan of it."""
+    wish = wish_after(changed, wish)
     if wish.windows and not changed.other:
-        return read_windows(reading, wish.windows)
+        return Course(way="windows", windows=wish.windows, why="asked for")
     if reading.spec.way == "windows" and not wish.whole and not changed.other:
-        return _windows(reading, wish, changed, final)
+        return _windows_due(reading, wish, changed, final)
     why = wish.whole or why_whole(reading, changed)
     if why or reading.last is None:
-        return _whole(reading, why)
+        return Course(way="whole", why=why)
+    return Course(way="hashes" if reading.last.stream is None else "stream")
+
+
+def _windows_due(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Course:
+    refuse_no_event_time(reading)
+    missing = gaps(final, windows_from(reading).coverage)
+    again = changed_windows(reading) if wish.verify or changed.added else []
+    why = f"{len(missing)} not covered, {len(again)} changed"
+    return Course(way="windows", windows=tuple(sorted((*missing, *again))), why=why)
+
+
+def _captured(reading: Reading, wish: Wish, course: Course) -> Captured:
+    if course.way == "windows":
+        verified = wish.verify and not wish.windows
+        if not course.windows:
+            return Captured(position=windows_from(reading), compared=verified)
+        return replace(read_windows(reading, course.windows), compared=verified)
+    if course.way == "whole" or reading.last is None:
+        return _whole(reading, course.why)
     return _changes(reading, reading.last)
 
 
@@ -100,18 +141,6 @@ def _changes(reading: Reading, last: TablePosition) -> Captured:
     if last.hashes and due(reading, last.hashes):
         return replace(sweep(reading, captured, last.hashes), compared=True)
     return captured
-
-
-def _windows(reading: Reading, wish: Wish, changed: Drift, final: Sequence[Window]) -> Captured:
-    refuse_no_event_time(reading)
-    last = reading.last or TablePosition(way=reading.way)
-    if last.way != reading.way:
-        last = replace(last, way=reading.way, coverage=())  # another column's windows
-    wanted = gaps(final, last.coverage)
-    if wish.verify or changed.added:
-        wanted += changed_windows(reading)
-    captured = read_windows(reading, sorted(wanted)) if wanted else Captured(position=last)
-    return replace(captured, compared=wish.verify)
 
 
 def why_whole(reading: Reading, changed: Drift) -> str:

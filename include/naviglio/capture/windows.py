@@ -13,6 +13,15 @@ from naviglio.capture.stream import living, readable
 from naviglio.conditions import Both, IsNull, Within
 from naviglio.errors import DataError
 from naviglio.model import ROW_HASH, Coverage, DataFile, TablePosition, Window
+from naviglio.partitions import joined
+
+
+def windows_from(reading: Reading) -> TablePosition:
+    """Return the position from which windows go on; those of another column count no more."""
+    last = reading.last or TablePosition(way=reading.way)
+    if reading.spec.way == "windows" and last.way != reading.way:
+        return replace(last, way=reading.way, coverage=())
+    return last
 
 
 def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
@@ -21,7 +30,7 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
     A window that is not over yet lands, but is not covered: it is read again when it is final.
     """
     need_one_moment(reading.snapshot, reading.spec.source, "reading partitions again")
-    last = reading.last or TablePosition(way=reading.way)
+    last = windows_from(reading)
     kept = [c for c in last.coverage if not any(_overlap(c.window, w) for w in windows)]
     known = {c.window: c.rows for c in last.coverage}
     files: list[DataFile] = []
@@ -36,7 +45,7 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
         before += there
         lost += max(0, there - (covered.rows if window in known else rows_of(landed)))
     part = reading.part(
-        kind="window", files=tuple(files), upserts=rows_of(files), windows=_spans(windows)
+        kind="window", files=tuple(files), upserts=rows_of(files), windows=joined(windows)
     )
     position = replace(last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window)))
     return Captured(position=position, part=part, deletes=lost, of=before)
@@ -47,17 +56,6 @@ def _is_final(reading: Reading, window: Window) -> bool:
         return window.end <= reading.at_utc
     point = reading.fence.point
     return point is not None and int(window.end.timestamp()) * 1_000_000_000 <= point
-
-
-def _spans(windows: Sequence[Window]) -> tuple[Window, ...]:
-    """Join windows that meet: what takes their place is one condition a span."""
-    spans: list[Window] = []
-    for window in sorted(windows):
-        if spans and spans[-1].end == window.start:
-            spans[-1] = Window(start=spans[-1].start, end=window.end)
-        else:
-            spans.append(window)
-    return tuple(spans)
 
 
 def refuse_no_event_time(reading: Reading) -> None:
@@ -75,7 +73,7 @@ def refuse_no_event_time(reading: Reading) -> None:
 
 def changed_windows(reading: Reading) -> list[Window]:
     """Return the covered windows whose count or checksum is another now."""
-    coverage = reading.last.coverage if reading.last else ()
+    coverage = windows_from(reading).coverage
     if not coverage:
         return []
     scan = reading.scan(where=readable(reading.spec), hashes="both")

@@ -13,9 +13,11 @@ from zoneinfo import ZoneInfo
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from naviglio.capture.columns import order_of, refuse_unfit_columns
+from naviglio.capture.drift import Drift
 from naviglio.capture.guard import suspicious
 from naviglio.capture.reading import Captured, Reading, need_one_moment
 from naviglio.capture.table import Wish, capture_table, drift_of
+from naviglio.conditions import moment_of
 from naviglio.errors import ConfigError, LostRaceError, QuestionError
 from naviglio.flows.site import HeardSink, Site
 from naviglio.landing.attempt import Attempt
@@ -115,7 +117,7 @@ def final_windows(table: TableSpec, zone: ZoneInfo, fence: Fence) -> list[Window
     """Return the windows of a table by windows, from its first to the last one below the fence."""
     if table.way != "windows" or table.since is None or fence.point is None:
         return []
-    moment = datetime.fromtimestamp(fence.point // 1000 / 1_000_000, UTC)
+    moment = moment_of(fence.point)
     last = max(key_of(moment, zone), table.since)
     windows = windows_between(table.since, last, zone).values()
     return [window for window in windows if window.end <= moment]
@@ -177,9 +179,7 @@ def _capture_table(
     reading = _reading(site, landing, table, moment, schema)
     drift = drift_of(reading)
     if drift.other and not moment.wish.whole:
-        found = "; ".join(drift.other)
-        text = f"its schema drifted: {found}"
-        _hold(site, landing, _question(group, table, head, "drift", text, found))
+        _hold(site, landing, drift_question(group, table, head, drift))
     elif not drift.other:
         landing.withdraw(head.number, table.name, "drift")
     final = final_windows(table, ZoneInfo(site.pipeline.time_zone), moment.fence)
@@ -207,6 +207,12 @@ def _reading(
         deleted_by=lambda files: _deleted_by(site, table, moment.head, files),
         kept=site.lake(table).schema_if_any,
     )  # fmt: skip
+
+
+def drift_question(group: Group, table: TableSpec, head: Head, drift: Drift) -> Question:
+    """Return what is asked of a table whose schema changed in another way than by new columns."""
+    found = "; ".join(drift.other)
+    return _question(group, table, head, "drift", f"its schema drifted: {found}", found)
 
 
 def _deleted_by(site: Site, table: TableSpec, head: Head, files: list[str]) -> int | None:

@@ -11,9 +11,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from naviglio.flows.site import Site
-from naviglio.flows.status import point_text, ranges_of
+from naviglio.flows.status import point_text
 from naviglio.landing.landing import Landing
 from naviglio.model import Group, Manifest, Part, Question, TableSpec
+from naviglio.partitions import ranges_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class History:
 
 def history(site: Site, group: Group, table: TableSpec, limit: int) -> History:
     """Return up to `limit` batches and lake versions of a table."""
-    zone = ZoneInfo(site.pipeline.time_zone)
+    zone = ZoneInfo("UTC" if table.way == "transform" else site.pipeline.time_zone)
     landing = site.landing(group)
     found, answers = _last(landing, table.name, limit), landing.answers()
     return History(

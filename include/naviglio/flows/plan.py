@@ -9,16 +9,25 @@ from naviglio.capture.drift import Drift
 from naviglio.capture.reading import Reading, refuse_torn
 from naviglio.capture.stream import readable, refuse_future
 from naviglio.capture.sweep import due
-from naviglio.capture.table import Wish, drift_of, refuse_unseen, why_whole, wish_after
-from naviglio.capture.windows import changed_windows, gaps
+from naviglio.capture.table import Course, Wish, course_of, drift_of, refuse_unseen
 from naviglio.conditions import Condition, Since, Within
 from naviglio.flows.accept import open_questions
-from naviglio.flows.capture import fence_of, final_windows, reading_of
+from naviglio.flows.capture import drift_question, fence_of, final_windows, reading_of
 from naviglio.flows.site import Site
-from naviglio.flows.status import point_text, ranges_of
+from naviglio.flows.status import point_text
 from naviglio.flows.touched import work_of
 from naviglio.landing.landing import Head
-from naviglio.model import Fence, Group, LedgerRow, Question, TableSpec, Transform, Window
+from naviglio.model import (
+    Fence,
+    Group,
+    LedgerRow,
+    Question,
+    TablePosition,
+    TableSpec,
+    Transform,
+    Window,
+)
+from naviglio.partitions import ranges_of
 from naviglio.ports import Snapshot
 from naviglio.transform.days import output_windows
 
@@ -57,32 +66,39 @@ class _Step:
     sweep: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """What each side of a group knows."""
+
+    group: Group
+    head: Head
+    fence: Fence
+    ledger: dict[str, LedgerRow]
+    questions: dict[str, Question]  # by table
+
+
 def plan(site: Site, group: Group, wish: Wish) -> list[TablePlan]:
     """Tell what a run with `wish` would do for every table of the group.
 
     Raises what the run would raise for rows that the table's way can't see.
     """
-    head, ledger = site.landing(group).head(), site.target.ledger()
-    questions = {question.table: question for question in open_questions(site, group)}
     schemas = {t.name: site.source.describe(t.source, t.key) for t in group.tables}
-    fence = fence_of(site, group, schemas)
+    sides = _Sides(
+        group=group, head=site.landing(group).head(), fence=fence_of(site, group, schemas),
+        ledger=site.target.ledger(),
+        questions={question.table: question for question in open_questions(site, group)},
+    )  # fmt: skip
     with site.source.snapshot() as snapshot:
-        return [
-            _table(site, group, table, wish, head, fence, ledger, questions, snapshot)
-            for table in group.tables
-        ]
+        return [_table(site, table, wish, sides, snapshot) for table in group.tables]
 
 
 def plan_transform(site: Site, one: Transform) -> TablePlan:
     """Tell which days a run would compute of a transform if its inputs stayed as they are now."""
     work = None if (why := _uncaptured(site, one)) else work_of(site, one)
-    [table], head, lake = (
-        one.group.tables,
-        site.landing(one.group).head(),
-        site.lake(one.group.tables[0]),
-    )
+    [table] = one.group.tables
+    head, lake = site.landing(one.group).head(), site.lake(table)
     row = site.target.ledger().get(str(table.target))
-    days = [output_windows([day])[0] for day in (work.days or ())] if work else []
+    days = output_windows(work.days or ()) if work else ()
     return TablePlan(
         group=one.name, table=one.name, way=table.way, action="compute" if work else "nothing",
         rows=None, why=work.why if work else why, position=None, fence=None, held_by="",
@@ -97,25 +113,19 @@ def _uncaptured(site: Site, one: Transform) -> str:
     return f"{', '.join(absent)}: not captured yet" if absent else ""
 
 
-def _table(  # noqa: PLR0913, PLR0917 - one row gathers what each side knows
-    site: Site,
-    group: Group,
-    table: TableSpec,
-    wish: Wish,
-    head: Head,
-    fence: Fence,
-    ledger: dict[str, LedgerRow],
-    questions: dict[str, Question],
-    snapshot: Snapshot,
+def _table(
+    site: Site, table: TableSpec, wish: Wish, sides: _Sides, snapshot: Snapshot
 ) -> TablePlan:
+    group, head, fence = sides.group, sides.head, sides.fence
     reading = replace(reading_of(site, group, table, head, snapshot), fence=fence)
     drift, zone = drift_of(reading), ZoneInfo(site.pipeline.time_zone)
-    step = _step(reading, wish, drift, final_windows(table, zone, fence))
-    question = questions.get(table.name)
-    if question is not None:
-        step = _Step(action="ask", why=f"{question.kind}: {question.text}")
-    lake, last = site.lake(table), reading.last
-    row = ledger.get(str(table.target))
+    if wish.windows and not table.has_partitions:
+        step = _Step(action="nothing", why="no event time, so no part in partition runs")
+    elif asked := _asked(site, table, wish, drift, sides):
+        step = _Step(action="ask", why=asked)
+    else:
+        step = _step(reading, wish, drift, final_windows(table, zone, fence))
+    lake, last, row = site.lake(table), reading.last, sides.ledger.get(str(table.target))
     return TablePlan(
         group=group.name, table=table.name, way=reading.way, action=step.action, rows=step.rows,
         why=step.why, position=point_text(reading.schema, table, last.stream) if last else None,
@@ -123,6 +133,17 @@ def _table(  # noqa: PLR0913, PLR0917 - one row gathers what each side knows
         windows=ranges_of(step.windows, zone), sweep=step.sweep, drift=drift.texts,
         lake_lacks=head.number - lake.number(), target_lacks=_lacking(lake.version(), row),
     )  # fmt: skip
+
+
+def _asked(site: Site, table: TableSpec, wish: Wish, drift: Drift, sides: _Sides) -> str:
+    """Return the question that would hold the table, if any: a drift is judged as it is now."""
+    question = sides.questions.get(table.name)
+    if question is not None and question.kind != "drift":
+        return f"{question.kind}: {question.text}"
+    if not drift.other or wish.whole:
+        return ""
+    asked = drift_question(sides.group, table, sides.head, drift)
+    return "" if site.landing(sides.group).answered(asked) else f"drift: {asked.text}"
 
 
 def _lacking(version: int | None, row: LedgerRow | None) -> int:
@@ -133,57 +154,36 @@ def _lacking(version: int | None, row: LedgerRow | None) -> int:
 
 
 def _step(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _Step:
-    """Return what `capture_table` would do, by the same rules in the same order."""
-    spec, wish = reading.spec, wish_after(drift, wish)
+    """Return what the capture would do, and with how many rows."""
+    spec, last = reading.spec, reading.last
     refuse_torn(spec, reading.snapshot)
-    if wish.windows and (not spec.event_time or spec.way == "diff"):
-        step = _Step(action="nothing", why="no event time, so no part in partition runs")
-    elif wish.windows:
-        step = _windows(reading, wish.windows, "asked for")
-    elif drift.other and not wish.whole:
-        step = _Step(action="ask", why=f"drift: {'; '.join(drift.other)}")
-    elif spec.way == "windows" and not wish.whole:
-        step = _by_windows(reading, wish, drift, final)
-    elif spec.way == "stream" and reading.bound is None:
-        step = _Step(action="wait", why=f"no fence: {reading.fence.held_by}")
-    else:
-        step = _going_on(reading, wish.whole or why_whole(reading, drift))
-    return step
-
-
-def _going_on(reading: Reading, why: str) -> _Step:
-    spec, last = reading.spec, reading.last
+    course = course_of(reading, wish, drift, final)
+    if course.way == "windows":
+        return _windows(reading, course)
+    if spec.way == "stream" and reading.bound is None:
+        return _Step(action="wait", why=f"no fence: {reading.fence.held_by}")
     refuse_unseen(reading)
-    if why or last is None:
-        return _Step(action="whole", rows=_count(reading, readable(spec)), why=why)
-    if spec.way == "diff":
+    if course.way == "whole" or last is None:
+        return _Step(action="whole", rows=_count(reading, readable(spec)), why=course.why)
+    if course.way == "hashes":
         return _Step(action="compare", rows=last.hashes.rows if last.hashes else None)
-    return _changes(reading, last.stream)
+    return _changes(reading, last)
 
 
-def _by_windows(reading: Reading, wish: Wish, drift: Drift, final: list[Window]) -> _Step:
-    refuse_unseen(reading)
-    coverage = reading.last.coverage if reading.last else ()
-    missing = gaps(final, coverage)
-    again = changed_windows(reading) if wish.verify or drift.added else []
-    if not missing and not again:
+def _windows(reading: Reading, course: Course) -> _Step:
+    if not course.windows:
         return _Step(action="nothing", rows=0)
-    why = f"{len(missing)} not covered, {len(again)} changed"
-    return _windows(reading, tuple(sorted((*missing, *again))), why)
+    inside = (Within(column=reading.spec.event_time, window=window) for window in course.windows)
+    rows = sum(_count(reading, where) for where in inside)
+    return _Step(action="windows", rows=rows, why=course.why, windows=course.windows)
 
 
-def _windows(reading: Reading, windows: tuple[Window, ...], why: str) -> _Step:
-    column = reading.spec.event_time
-    rows = sum(_count(reading, Within(column=column, window=window)) for window in windows)
-    return _Step(action="windows", rows=rows, why=why, windows=windows)
-
-
-def _changes(reading: Reading, since: int | None) -> _Step:
+def _changes(reading: Reading, last: TablePosition) -> _Step:
     refuse_future(reading)
-    spec, last = reading.spec, reading.last
-    sweep = bool(last and last.hashes and due(reading, last.hashes))
+    spec = reading.spec
+    sweep = bool(last.hashes and due(reading, last.hashes))
     between = Since(
-        column=spec.modified, low=since, high=reading.bound, or_null=spec.nulls == "read"
+        column=spec.modified, low=last.stream, high=reading.bound, or_null=spec.nulls == "read"
     )
     rows = _count(reading, between)
     return _Step(action="changes" if rows or sweep else "nothing", rows=rows, sweep=sweep)

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 from naviglio.capture.columns import goes_by_time
 from naviglio.carriers import arrow_schema
+from naviglio.conditions import moment_of
 from naviglio.flows.site import Site
-from naviglio.flows.status import moment_of
 from naviglio.flows.touched import seen_of
 from naviglio.lake.table import LakeTable, Seen
 from naviglio.model import Group, Manifest, TablePosition, TableSpec

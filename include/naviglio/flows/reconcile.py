@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from naviglio.capture.columns import goes_by_time
 from naviglio.capture.reading import Reading, hash_schema, need_one_moment
 from naviglio.capture.stream import living, readable
-from naviglio.capture.windows import changed_windows
+from naviglio.capture.windows import changed_windows, windows_from
+from naviglio.conditions import moment_of
 from naviglio.errors import ConfigError, RetryableError
 from naviglio.flows.capture import reading_of
 from naviglio.flows.site import Site
@@ -154,7 +154,8 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
         files += reading.landed_since(last.hashes.batch)
         verdict = f"CASE WHEN class = 'extra' THEN {sides.landed(files)} ELSE {moved} END"
         return Judge(column=spec.modified, in_flight=verdict)
-    settled = set(c.window for c in last.coverage) - set(changed_windows(reading))
+    covered = {c.window for c in windows_from(reading).coverage}
+    settled = covered - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
 
 
@@ -163,8 +164,7 @@ def newer(schema: TableSchema, spec: TableSpec, point: int) -> str:
     column = schema.column(spec.modified)
     if goes_by_time(schema, spec):
         seen = "try_cast(expected AS TIMESTAMPTZ)" if column.carrier == "string" else "expected"
-        moment = datetime.fromtimestamp(point // 1000 / 1_000_000, UTC)
-        return f"{seen} >= '{moment.isoformat()}'"
+        return f"{seen} >= '{moment_of(point).isoformat()}'"
     if column.kind == "bytes":  # a count of writes, in eight bytes
         return f"hex(expected) >= '{point.to_bytes(8, 'big').hex().upper()}'"
     return f"expected >= {point}"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from naviglio.capture.columns import goes_by_time
+from naviglio.capture.reading import way_of
 from naviglio.capture.windows import gaps
+from naviglio.conditions import moment_of
 from naviglio.errors import NaviglioError
 from naviglio.flows.accept import open_questions
 from naviglio.flows.capture import fence_of, final_windows
@@ -22,6 +24,7 @@ from naviglio.flows.touched import unseen
 from naviglio.landing.attempt import Attempt
 from naviglio.landing.landing import Head, Landing
 from naviglio.model import (
+    Coverage,
     Fence,
     Group,
     LedgerRow,
@@ -29,9 +32,8 @@ from naviglio.model import (
     TablePosition,
     TableSchema,
     TableSpec,
-    Window,
 )
-from naviglio.partitions import key_of
+from naviglio.partitions import ranges_of
 
 _NOWHERE: tuple[int | None, int | None] = (None, None)
 _T = TypeVar("_T")
@@ -163,23 +165,6 @@ def point_text(schema: TableSchema | None, spec: TableSpec, point: int | None) -
     return moment_of(point).isoformat()
 
 
-def moment_of(point: int) -> datetime:
-    """Return the moment of a point in time."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=point // 1000)
-
-
-def ranges_of(windows: Iterable[Window], zone: ZoneInfo) -> tuple[str, ...]:
-    """Return windows as partition keys; neighbours become one range, `first..last`."""
-    found: list[list[Window]] = []
-    for window in sorted(windows):
-        if found and found[-1][-1].end == window.start:
-            found[-1].append(window)
-        else:
-            found.append([window])
-    keys = [(key_of(run[0].start, zone), key_of(run[-1].start, zone)) for run in found]
-    return tuple(first if first == last else f"{first}..{last}" for first, last in keys)
-
-
 def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableStatus:
     manifest = known.head.manifest
     at = manifest.position.tables.get(table.name) if manifest else None
@@ -203,10 +188,14 @@ def _table(site: Site, group: Group, table: TableSpec, known: _Known) -> TableSt
         target_batch=row.batch if row else None,
         target_version=row.version if row else None,
         loaded_at_utc=row.loaded_at_utc if row else None,
-        gaps=ranges_of(gaps(final_windows(table, zone, covers), at.coverage if at else ()), zone),
+        gaps=ranges_of(gaps(final_windows(table, zone, covers), _covered(table, at)), zone),
         ledger=row,
         unseen=_unseen(site, table, known.asking),
     )
+
+
+def _covered(table: TableSpec, at: TablePosition | None) -> tuple[Coverage, ...]:
+    return at.coverage if at and at.way == way_of(table) else ()
 
 
 def _unseen(site: Site, table: TableSpec, asking: _Asking) -> tuple[str, ...]:

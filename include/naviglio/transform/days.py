@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import chain, pairwise
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from naviglio.errors import DataError
 from naviglio.model import Window
-from naviglio.partitions import window_of
+from naviglio.partitions import joined, window_of
 from naviglio.storage.engine import local_engine, quoted, streamed, view_files
 
 _BATCH_ROWS = 16_384
@@ -73,25 +73,12 @@ def output_windows(days: Iterable[date]) -> tuple[Window, ...]:
         )
         for day in days
     ]
-    return tuple(_joined(spans))
+    return joined(spans)
 
 
 def input_windows(days: Iterable[date], zone: ZoneInfo) -> tuple[Window, ...]:
     """Return the windows of event time that hold these days in `zone`."""
-    return tuple(_joined([window_of(day.isoformat(), zone) for day in days]))
-
-
-def _joined(windows: list[Window]) -> Iterator[Window]:
-    """Join windows that touch."""
-    if not windows:
-        return
-    windows = sorted(windows)
-    start = windows[0].start
-    for one, following in pairwise(windows):
-        if one.end != following.start:
-            yield Window(start=start, end=one.end)
-            start = following.start
-    yield Window(start=start, end=windows[-1].end)
+    return joined(window_of(day.isoformat(), zone) for day in days)
 
 
 def _local(times: pa.Array, zone: ZoneInfo) -> pa.Array:

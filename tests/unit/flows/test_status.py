@@ -17,7 +17,7 @@ from naviglio.errors import ConfigError
 from naviglio.flows.accept import accept, open_questions
 from naviglio.flows.history import history
 from naviglio.flows.site import Site
-from naviglio.flows.status import moment_of, point_text, ranges_of, status
+from naviglio.flows.status import point_text, status
 from naviglio.landing.landing import Landing
 from naviglio.model import (
     Column,
@@ -34,7 +34,6 @@ from naviglio.model import (
     TablePosition,
     TableSchema,
     TableSpec,
-    Window,
 )
 from naviglio.partitions import windows_between
 
@@ -86,7 +85,7 @@ def land(site: Site, number: int, *parts: Part, days: tuple[str, str] | None = N
     position = Position(
         place=Place(incarnation="a", order=number),
         tables={
-            "t": TablePosition(way="windows", coverage=coverage),
+            "t": TablePosition(way="windows at", coverage=coverage),
             "s": TablePosition(way="stream at", stream=nanoseconds(NOW), schema=SCHEMA),
         },
     )
@@ -118,14 +117,6 @@ def question(table: str, head: int) -> Question:
     )  # fmt: skip
 
 
-def test_neighbouring_windows_become_one_range() -> None:
-    """Also over the day that has 23 hours; a gap begins a new range."""
-    windows = windows_between("2024-03-29", "2024-04-02", ROME)
-    del windows["2024-04-01"]
-    assert ranges_of(reversed(windows.values()), ROME) == ("2024-03-29..2024-03-31", "2024-04-02")
-    assert ranges_of((), ROME) == ()
-
-
 def test_a_point_is_a_moment_unless_its_column_is_none() -> None:
     """Microseconds are kept; a number without a time stays a number."""
     number = TableSchema(
@@ -135,7 +126,6 @@ def test_a_point_is_a_moment_unless_its_column_is_none() -> None:
     assert point_text(SCHEMA, STREAM, None) is None
     assert point_text(SCHEMA, STREAM, 1_000) == "1970-01-01T00:00:00.000001+00:00"
     assert point_text(number, STREAM, 1_000) == "1000"
-    assert moment_of(nanoseconds(NOW)) == NOW
 
 
 def test_status_of_sides_that_are_away_tells_what_the_landing_knows(site: Site) -> None:
@@ -208,10 +198,3 @@ def test_only_errors_for_people_make_a_side_away(site: Site) -> None:
     with pytest.raises(ConfigError):
         site.source  # noqa: B018 - opening is the point
     assert "'away'" in status(site).away["source"]
-
-
-def test_windows_order() -> None:
-    """Ranges don't depend on the order in which windows come."""
-    one = Window(start=NOW, end=NOW + timedelta(days=1))
-    two = Window(start=one.end, end=one.end + timedelta(days=1))
-    assert ranges_of((two, one), ZoneInfo("UTC")) == ranges_of((one, two), ZoneInfo("UTC"))
