@@ -80,7 +80,7 @@ def extract(url: str, folder: str) -> Work:
         attempt = Attempt(store=LocalStore(root=folder), number=1)
         with open_source(url).snapshot() as snapshot:
             batches = snapshot.read(Scan(table=_LINEITEM, schema=schema))
-            files = attempt.write("lineitem", arrow_schema(schema), batches)
+            files = attempt.write("lineitem", arrow_schema(schema), batches, schema.key[:1])
         return {"rows": sum(f.rows for f in files), "bytes": sum(f.bytes for f in files)}
 
     return work

@@ -12,6 +12,7 @@ from naviglio import points
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.errors import ConfigError, DataError
 from naviglio.flows.validate import validate
+from naviglio.lake.source import Source
 from tests.integration.lines import STREAM, Line, error_of
 
 TABLE = "CREATE TABLE t (id bigint PRIMARY KEY, name text, modified_at timestamptz DEFAULT now())"
@@ -38,6 +39,14 @@ def test_a_transaction_that_commits_late_is_not_lost(streamed: Line) -> None:
     streamed.source("INSERT INTO t VALUES (102, 'after')")
     streamed.run()
     assert streamed.agrees()
+
+
+def test_files_of_changes_tell_the_bounds_of_their_keys(streamed: Line) -> None:
+    """The lake's MERGE passes over the files that lie outside of them."""
+    streamed.source("UPDATE t SET name = 'b', modified_at = now() WHERE id IN (3, 7)")
+    streamed.run()
+    [part] = streamed.batches()[-1].parts
+    assert Source(part, str(streamed.landing_of())).bounds(part.schema.column("id")) == (3, 7)
 
 
 def test_a_transaction_that_writes_late_is_not_lost(streamed: Line) -> None:

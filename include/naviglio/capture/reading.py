@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol
@@ -34,9 +34,13 @@ class Sink(Protocol):
     """Where files of the attempt are written; `landing.Attempt` is one."""
 
     def write(
-        self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        name: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        bounded: Sequence[str] = (),
     ) -> tuple[DataFile, ...]:
-        """Write batches as files; none where there are no rows."""
+        """Write batches as files, which tell the bounds of some columns; none without rows."""
         ...
 
 
@@ -108,7 +112,8 @@ class Reading:
         schema = arrow_schema(self.schema, changes=changes)
         for column in _HASHES[hashes]:
             schema = schema.append(pa.field(column, pa.int64()))
-        return self.sink.write(f"{self.spec.name}-{name}", schema, batches)
+        first = self.schema.key[:1]  # a MERGE passes over what lies outside of its bounds
+        return self.sink.write(f"{self.spec.name}-{name}", schema, batches, first)
 
     def part(self, **kwargs: object) -> Part:
         """Return a part of this table."""

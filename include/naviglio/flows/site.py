@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -102,10 +102,15 @@ class HeardSink:
     table: str
 
     def write(
-        self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        name: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        bounded: Sequence[str] = (),
     ) -> tuple[DataFile, ...]:
-        """Write batches as files; none where there are no rows."""
-        return self.attempt.write(name, schema, self.site.heard("capture", self.table, batches))
+        """Write batches as files, which tell the bounds of some columns; none without rows."""
+        heard = self.site.heard("capture", self.table, batches)
+        return self.attempt.write(name, schema, heard, bounded)
 
 
 @contextmanager

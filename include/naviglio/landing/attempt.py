@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -14,12 +14,14 @@ from typing import BinaryIO
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from naviglio.model import DataFile
 from naviglio.ports import Store
 
 FILE_BYTES = 256 * 2**20  # a file is closed, and the next begun, beyond this
+_TELLING_ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,30 +53,58 @@ class Attempt:
             self.store.remove(self.folder)
 
     def write(
-        self, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+        self,
+        name: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        bounded: Sequence[str] = (),
     ) -> tuple[DataFile, ...]:
-        """Write batches of `schema` as Parquet files; none where there are no rows."""
+        """Write batches of `schema` as Parquet files; none where there are no rows.
+
+        The files tell the least and the greatest value of the columns `bounded`, and of no others.
+        """
         stream = (batch for batch in batches if batch.num_rows)
         files: list[DataFile] = []
         for first in stream:
             self.note_intent()
             path = f"{self.folder}/{name}-{len(files):03d}.parquet"
-            files.append(self._write_file(path, schema, chain([first], stream)))
+            form = {"use_dictionary": _repeating(first), "write_statistics": [*bounded]}
+            files.append(self._write_file(path, schema, chain([first], stream), form))
         return tuple(files)
 
     def _write_file(
-        self, path: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+        self,
+        path: str,
+        schema: pa.Schema,
+        batches: Iterator[pa.RecordBatch],
+        form: dict[str, list[str]],
     ) -> DataFile:
         rows = 0
         with self.store.write(path) as raw:
             sink = _Hashing(raw)
-            with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema) as writer:
+            with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, **form) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
                     rows += batch.num_rows
                     if sink.bytes > FILE_BYTES:
                         break
         return DataFile(path=path, rows=rows, bytes=sink.bytes, sha256=sink.sha256.hexdigest())
+
+
+def _repeating(first: pa.RecordBatch) -> list[str]:
+    """Return the columns for which a dictionary pays: a third of the writing went into the others.
+
+    Too few rows don't tell; then it is all of them, and the writer gives a dictionary up that
+    grows.
+    """
+    if first.num_rows < _TELLING_ROWS:
+        return first.schema.names
+    most = first.num_rows // 8
+    return [
+        name
+        for name, column in zip(first.schema.names, first.columns, strict=True)
+        if pc.count_distinct(column).as_py() <= most
+    ]
 
 
 class _Hashing:

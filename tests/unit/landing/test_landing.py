@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from naviglio.errors import IdentityError, LostRaceError
@@ -48,6 +49,28 @@ def test_the_head_is_found_whatever_the_number_of_batches(landing: Landing) -> N
         assert landing.head().number == number
         assert landing.head().manifest == manifest
     assert [m.number for m in landing.after(12)] == list(range(13, 20))
+
+
+def test_only_columns_that_repeat_get_a_dictionary(landing: Landing, tmp_path: Path) -> None:
+    """Trying one for each column costs a third of the writing; a few rows tell nothing."""
+    for rows, expected in ((10, [True, True]), (10_000, [False, True])):
+        batch = pa.record_batch({"a.b": range(rows), "few": [n % 7 for n in range(rows)]})
+        with landing.attempt(landing.head()) as attempt:
+            [file] = attempt.write("flights", batch.schema, [batch])
+            written = pq.ParquetFile(tmp_path / file.path)
+            columns = [written.metadata.row_group(0).column(n) for n in range(2)]
+            assert [column.has_dictionary_page for column in columns] == expected
+            assert written.read().to_batches() == [batch]
+
+
+def test_files_tell_the_bounds_that_were_asked_for(landing: Landing, tmp_path: Path) -> None:
+    """Of other columns nobody reads them, and telling them costs a tenth of the writing."""
+    batch = pa.record_batch({"key": ["b", "a"], "other": [1, 2]})
+    with landing.attempt(landing.head()) as attempt:
+        [file] = attempt.write("flights", batch.schema, [batch], ["key"])
+        group = pq.read_metadata(tmp_path / file.path).row_group(0)
+    assert (group.column(0).statistics.min, group.column(0).statistics.max) == ("a", "b")
+    assert group.column(1).statistics is None
 
 
 def test_a_manifest_of_an_older_release_reads_as_it_was(landing: Landing, tmp_path: Path) -> None:
