@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from pgpq import ArrowToPostgresBinaryEncoder
 
 from benchmarks.measure import timed
+from naviglio.adapters.postgres import open_source
 from naviglio.adapters.postgres.merge import add_key, create_staging, create_target
-from naviglio.adapters.postgres.source import open_source
 from naviglio.adapters.postgres.target import PostgresTarget
 from naviglio.capture.reading import with_op
 from naviglio.capture.table import Wish

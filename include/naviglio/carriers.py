@@ -6,9 +6,10 @@ import re
 
 import pyarrow as pa
 
-from naviglio.model import BEYOND, OP, TableSchema
+from naviglio.model import BEYOND, OP, Column, TableSchema
 
 _DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)\Z")
+_BEYOND_KINDS = frozenset({"decimal", "date", "timestamp", "timestamptz"})
 _PLAIN = {
     str(t): t
     for t in (
@@ -37,3 +38,8 @@ def arrow_schema(schema: TableSchema, *, changes: bool = False) -> pa.Schema:
 def key_schema(schema: TableSchema) -> pa.Schema:
     """Return the Arrow schema of a table's key."""
     return pa.schema([(name, arrow_type(schema.column(name).carrier)) for name in schema.key])
+
+
+def may_be_beyond(column: Column) -> bool:
+    """Tell whether a column's carrier lacks values of its type, which then stand in `_beyond`."""
+    return column.kind in _BEYOND_KINDS and column.carrier != "string"

@@ -17,13 +17,13 @@ import pyarrow as pa
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from naviglio.adapters.postgres import snapshot
+from naviglio.adapters.postgres import open_source, snapshot
 from naviglio.adapters.postgres.conditions import texts
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.hashing import mixed, raw_row_hash
 from naviglio.adapters.postgres.session import pin
 from naviglio.adapters.postgres.snapshot import open_snapshot, readers
-from naviglio.adapters.postgres.source import PostgresSource, open_source
+from naviglio.adapters.postgres.source import PostgresSource
 from naviglio.adapters.postgres.sql import literal, quote, table
 from naviglio.adapters.postgres.types import target_type
 from naviglio.conditions import Buckets, Keys, Since

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 from psycopg.rows import dict_row
 
+from naviglio.adapters.postgres import open_target
 from naviglio.adapters.postgres.embedded import Cluster
 from naviglio.adapters.postgres.sql import quote, table
-from naviglio.adapters.postgres.target import PostgresTarget, open_target
+from naviglio.adapters.postgres.target import PostgresTarget
 from naviglio.errors import (
     ConfigError,
     DataError,

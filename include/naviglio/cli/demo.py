@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -168,18 +168,7 @@ def run_demo() -> Answer:
                 _play(demo, site, urls[APPLICATION])
             except NaviglioError as error:
                 demo.errors.append(error)
-    agreed = bool(demo.verdicts) and all(verdict.ok for verdict in demo.verdicts)
-    return Answer(
-        data={
-            "steps": demo.steps,
-            "verdicts": [_verdict_data(verdict) for verdict in demo.verdicts],
-            "ok": agreed and not demo.errors,
-            "errors": [error_data(error)["error"] for error in demo.errors],
-        },
-        show=lambda out: _show(out, demo, urls["warehouse"]),
-        errors=demo.errors,
-        exit_code=0 if demo.errors or agreed else 1,
-    )
+    return _answer(demo, lambda out: _show(out, demo, urls["warehouse"]))
 
 
 @app.command("play")
@@ -217,7 +206,6 @@ def play_demo() -> Answer:
             demo.errors.append(error)
         finally:
             api.close()
-    agreed = bool(demo.verdicts) and all(verdict.ok for verdict in demo.verdicts)
 
     def show(out: Console) -> None:
         _show(out, demo, urls["warehouse"])
@@ -225,10 +213,17 @@ def play_demo() -> Answer:
             out.print(f"Airflow runs at {place.url}: log in as {ADMIN}; `naviglio airflow "
                       "password` shows the password.", markup=False)  # fmt: skip
 
+    return _answer(demo, show)
+
+
+def _answer(demo: _Demo, show: Callable[[Console], None]) -> Answer:
+    from naviglio.cli.work import verdict_data
+
+    agreed = bool(demo.verdicts) and all(verdict.ok for verdict in demo.verdicts)
     return Answer(
         data={
             "steps": demo.steps,
-            "verdicts": [_verdict_data(verdict) for verdict in demo.verdicts],
+            "verdicts": [verdict_data(verdict) for verdict in demo.verdicts],
             "ok": agreed and not demo.errors,
             "errors": [error_data(error)["error"] for error in demo.errors],
         },
@@ -348,12 +343,6 @@ def _changes(counts: Mapping[tuple[str, Operation], int]) -> str:
     for (_, operation), count in counts.items():
         by[operation] += count
     return f"{by['insert']} inserts, {by['update']} updates, {by['delete']} deletes"
-
-
-def _verdict_data(verdict: Verdict) -> dict[str, object]:
-    from naviglio.cli.work import verdict_data
-
-    return verdict_data(verdict)
 
 
 def _application_url() -> str:

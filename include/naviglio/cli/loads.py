@@ -19,8 +19,7 @@ def load_plan(pipeline: str, tables: Sequence[str]) -> Answer:
     from naviglio.flows.load_plan import load_plan as plan
 
     declared = places.pipeline_named(pipeline)
-    wanted = {places.table_of(declared, name)[0].name for name in tables}
-    groups = [group for group in declared.landings if not wanted or group.name in wanted]
+    groups = places.groups_of(declared, tables)
     with places.site_of(declared) as site:
         loads = [found for group in groups for found in plan(site, group)]
     return Answer(

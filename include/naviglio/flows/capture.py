@@ -60,15 +60,11 @@ def capture(site: Site, group: Group, wish: Wish) -> Manifest | None:
     A worker that loses the race for a number throws its files away and captures again. Raises
     QuestionError while a question holds the group; nothing has landed then.
     """
-    for attempt in Retrying(
-        retry=retry_if_exception_type(LostRaceError),
-        stop=stop_after_attempt(_TRIES),
-        wait=wait_random(0, 0.2),
-        reraise=True,
-    ):
-        with attempt:
-            return _capture_once(site, group, wish)
-    raise AssertionError("tenacity re-raises")
+    racing = Retrying(
+        retry=retry_if_exception_type(LostRaceError), stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0, 0.2), reraise=True,
+    )  # fmt: skip
+    return racing(_capture_once, site, group, wish)
 
 
 def fence_of(site: Site, group: Group, schemas: Mapping[str, TableSchema]) -> Fence:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
@@ -41,7 +41,6 @@ class Applied:
     version: int  # of the Delta table
     kind: PartKind | Literal["none", "rebuild"]
     rows: int = 0  # read from the landing
-    counts: dict[str, int] = field(default_factory=dict)  # inserted, updated, deleted
 
 
 def create(uri: str, landing: str, table: str, schema: TableSchema | None) -> None:
@@ -100,7 +99,6 @@ class Writer:
         """Write the part and the batch's number in one commit."""
         kind = part.kind if part else "none"
         source = Source(part, root) if part else None
-        counts: dict[str, int] = {}
         if source is not None:
             source.check()
         points.reach("apply: before commit")
@@ -109,11 +107,11 @@ class Writer:
         elif part.kind == "snapshot" and step_between(self.table, part.schema).replace:
             self.overwrite(source.reader(), part.schema, "overwrite", part.why)
         elif part.kind == "snapshot" and not self.table.file_uris():
-            counts = self._append(source)
+            self._append(source)
         elif part.kind == "stream" and not source.rows:
             self._number_only()
         else:
-            counts = self._merge(source)
+            self._merge(source)
             if self.table.transaction_version(self.manifest.landing) != self.manifest.number:
                 self._number_only()  # a MERGE that changes nothing commits nothing
         points.reach("apply: after commit")
@@ -122,7 +120,6 @@ class Writer:
             version=self.table.version(),
             kind=kind,
             rows=source.rows if source else 0,
-            counts=counts,
         )
 
     def overwrite(
@@ -140,10 +137,10 @@ class Writer:
             commit_properties=self._numbered(kind, why),
         )
 
-    def _append(self, source: Source) -> dict[str, int]:
+    def _append(self, source: Source) -> None:
         if not source.rows:
             self._number_only()
-            return {}
+            return
         write_deltalake(
             self.table,
             source.reader(),
@@ -153,9 +150,8 @@ class Writer:
             writer_properties=WRITER,
             commit_properties=self._numbered(source.part.kind, source.part.why),
         )
-        return {"inserted": source.rows}
 
-    def _merge(self, source: Source) -> dict[str, int]:
+    def _merge(self, source: Source) -> None:
         part, schema = source.part, source.part.schema
         upsert = f"s.{quoted(OP)} = '{UPSERT}'"
         gone = f"s.{quoted(OP)} = '{DELETE}'"
@@ -182,22 +178,17 @@ class Writer:
         elif part.kind == "snapshot":
             builder = builder.when_not_matched_by_source_delete()
         try:
-            found = builder.execute()
+            builder.execute()
         except DeltaError as error:
             if "Resources exhausted" not in str(error):
                 raise
-            return self._rewrite(source)
-        return {
-            what: int(found[f"num_target_rows_{what}"])
-            for what in ("inserted", "updated", "deleted")
-        }
+            self._rewrite(source)
 
-    def _rewrite(self, source: Source) -> dict[str, int]:
+    def _rewrite(self, source: Source) -> None:
         """Do what the MERGE would, over all rows: it holds its whole source in memory."""
         known = logical_schema(self.table)
         with rewritten(data_files(self.table), known, source) as rows:
             self.overwrite(rows, known, source.part.kind, source.part.why)
-        return {}
 
     def _predicate(self, source: Source) -> str:
         schema = source.part.schema

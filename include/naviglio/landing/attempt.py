@@ -97,14 +97,9 @@ def _repeating(first: pa.RecordBatch) -> list[str]:
     Too few rows don't tell; then it is all of them, and the writer gives a dictionary up that
     grows.
     """
-    if first.num_rows < _TELLING_ROWS:
-        return first.schema.names
-    most = first.num_rows // 8
-    return [
-        name
-        for name, column in zip(first.schema.names, first.columns, strict=True)
-        if pc.count_distinct(column).as_py() <= most
-    ]
+    few, most = first.num_rows < _TELLING_ROWS, first.num_rows // 8
+    columns = zip(first.schema.names, first.columns, strict=True)
+    return [name for name, column in columns if few or pc.count_distinct(column).as_py() <= most]
 
 
 class _Hashing:

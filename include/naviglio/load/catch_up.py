@@ -40,15 +40,11 @@ def catch_up(
     LostRaceError when other loads keep winning, ContentionError when the server keeps ending this
     one for others; nothing is half done in any case.
     """
-    for attempt in Retrying(
-        retry=retry_if_exception_type(LostRaceError),
-        stop=stop_after_attempt(_TRIES),
-        wait=wait_random(0, 0.2),
-        reraise=True,
-    ):
-        with attempt:
-            return _catch_up_once(target, pipeline, spec, feed_since)
-    raise AssertionError("tenacity re-raises")
+    racing = Retrying(
+        retry=retry_if_exception_type(LostRaceError), stop=stop_after_attempt(_TRIES),
+        wait=wait_random(0, 0.2), reraise=True,
+    )  # fmt: skip
+    return racing(_catch_up_once, target, pipeline, spec, feed_since)
 
 
 def _catch_up_once(

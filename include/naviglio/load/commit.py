@@ -167,12 +167,8 @@ def _row(load: Load, counts: LoadCounts) -> LedgerRow:
 
 def retried(commit: Callable[[], T]) -> T:
     """Repeat a transaction that the server ended in favour of others."""
-    for again in Retrying(
-        retry=retry_if_exception_type(ContentionError),
-        stop=stop_after_attempt(_TRIES),
-        wait=wait_random_exponential(multiplier=_BACKOFF_S, max=_LONGEST_WAIT_S),
-        reraise=True,
-    ):
-        with again:
-            return commit()
-    raise AssertionError("tenacity re-raises")
+    contending = Retrying(
+        retry=retry_if_exception_type(ContentionError), stop=stop_after_attempt(_TRIES),
+        wait=wait_random_exponential(multiplier=_BACKOFF_S, max=_LONGEST_WAIT_S), reraise=True,
+    )  # fmt: skip
+    return contending(commit)

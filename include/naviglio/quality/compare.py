@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from naviglio.carriers import arrow_schema
 from naviglio.model import ROW_HASH, TableSchema
-from naviglio.storage.engine import local_engine, quoted, streamed, view_latest
+from naviglio.storage.engine import exact, local_engine, quoted, streamed, view_latest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -55,7 +55,7 @@ class Comparison:
         """Load a side (`expected` or `actual`): its keys, a hash of each row, the judge's value."""
         schema, fitted = _fitted(batches, arrow_schema(self._schema), judge.column)
         value = quoted(judge.column) if judge.column in schema.names else "NULL"
-        content = ", ".join(_exact(field) for field in arrow_schema(self._schema))
+        content = ", ".join(exact(field) for field in arrow_schema(self._schema))
         with streamed(self._engine, "incoming", fitted, schema):
             self._engine.execute(
                 f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
@@ -136,9 +136,3 @@ def _fitted(
         wanted = schema.append(first.schema.field(extra))
     whole = chain([first] if first is not None else [], stream)
     return wanted, (batch.select(wanted.names).cast(wanted) for batch in whole)
-
-
-def _exact(field: pa.Field) -> str:
-    """Return the expression of a column that differs where its bytes do (-0.0 equals 0.0)."""
-    name = quoted(field.name)
-    return f"{name}::VARCHAR" if pa.types.is_floating(field.type) else name

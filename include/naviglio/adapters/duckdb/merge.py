@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from naviglio.adapters.duckdb.fit import FoundColumn
 from naviglio.adapters.duckdb.sql import columns, literal, quote
 from naviglio.adapters.duckdb.types import SECOND_DIGITS, TEXT, Decimal, staged_type, target_type
+from naviglio.carriers import may_be_beyond
 from naviglio.model import BEYOND, DELETE, OP, UPSERT, Column, TableSchema
 
-_BEYOND_KINDS = frozenset({"decimal", "date", "timestamp", "timestamptz"})
 _FLOATS = frozenset({"FLOAT", "DOUBLE"})
 _SECONDS = frozenset({"TIME", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"})
 
@@ -222,7 +222,7 @@ def _lost(text: str, spelled: str) -> str:
 
 
 def _may_be_beyond(merge: Merge, column: Column) -> bool:
-    return merge.has_beyond and column.kind in _BEYOND_KINDS and column.carrier != "string"
+    return merge.has_beyond and may_be_beyond(column)
 
 
 def _beyond(column: Column) -> str:

@@ -17,7 +17,6 @@ import mssql_python
 
 from naviglio.errors import ConfigError, ContentionError, DataError, NaviglioError, RetryableError
 
-_ABSENT = frozenset({207, 208})
 LOST = frozenset({-1, 64, 233, 596, 6005, 10053, 10054, 10060})  # the session is gone with it
 
 
@@ -123,7 +122,6 @@ _STATES: tuple[tuple[str, type[NaviglioError]], ...] = (
     (r"Invalid authorization|Invalid catalog name|Invalid schema name|Base table or view not found"
      r"|Column not found", ConfigError),
 )  # fmt: skip
-_ABSENT_WORDS = re.compile(r"Base table or view not found|Column not found")
 _NUMBERED = re.compile(r"(?:\bMsg|\berror(?: number)?|\bnumber)[ :=#]+(\d{2,5})\b", re.IGNORECASE)
 _NEXT: dict[type[NaviglioError], str] = {
     RetryableError: " Trying again is enough once the server is back.",
@@ -195,12 +193,6 @@ def is_lost(error: BaseException) -> bool:
 def is_about_rows(error: BaseException) -> bool:
     """Tell whether rows, not the server or the configuration, are what the server refused."""
     return _kind(error) is DataError
-
-
-def is_absent(error: BaseException) -> bool:
-    """Tell whether a table or column is not there."""
-    number = number_of(error)
-    return number in _ABSENT or (number is None and bool(_ABSENT_WORDS.search(str(error))))
 
 
 def _known(error: BaseException) -> _Known | None:

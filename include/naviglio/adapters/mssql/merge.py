@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from naviglio import carriers
 from naviglio.adapters.mssql.ddl import Spelled, defined, staged_type
 from naviglio.adapters.mssql.fit import MADE_BY, PROPERTY, Found, FoundColumn
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, columns, literal, quote, table
@@ -21,7 +22,6 @@ from naviglio.model import BEYOND, DELETE, OP, UPSERT, Column, TableName, TableS
 from naviglio.ports import Staging
 
 ACTION, COUNT = "action", "n"
-_BEYOND_KINDS = frozenset({"decimal", "date", "timestamp", "timestamptz"})
 TEXTS = frozenset({"char", "varchar", "nchar", "nvarchar"})
 _BYTES = frozenset({"binary", "varbinary"})
 # Equal values of these types are identical, so a matched row's key needs no update.
@@ -263,7 +263,7 @@ def collation(found: FoundColumn) -> str:
 
 def may_be_beyond(merge: Merge, column: Column) -> bool:
     """Tell whether some staged value of a column may stand beside the row."""
-    return merge.has_beyond and column.kind in _BEYOND_KINDS and column.carrier != "string"
+    return merge.has_beyond and carriers.may_be_beyond(column)
 
 
 def told_beyond(merge: Merge, column: Column) -> str:

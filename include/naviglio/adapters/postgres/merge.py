@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from naviglio.adapters.postgres.sql import columns, literal, quote, table
 from naviglio.adapters.postgres.types import target_type
+from naviglio.carriers import may_be_beyond
 from naviglio.model import BEYOND, DELETE, OP, UPSERT, Column, TableName, TableSchema
 
 STAGED = {
@@ -20,7 +21,6 @@ STAGED = {
     "date32[day]": "date", "timestamp[us]": "timestamp without time zone",
     "timestamp[us, tz=UTC]": "timestamp with time zone",
 }  # fmt: skip
-_BEYOND_KINDS = frozenset({"decimal", "date", "timestamp", "timestamptz"})
 # Equal values of these kinds are identical, so a matched row's key needs no update.
 _EXACT_KINDS = frozenset(
     {"int16", "int32", "int64", "bool", "date", "timestamp", "timestamptz", "uuid", "bytes"}
@@ -87,7 +87,7 @@ def value(merge: Merge, column: Column, alias: str = "s") -> str:
         return f"{name}::{type_}"
     # A wider column of an adopted table: records of other types don't compare.
     wider = f"::{type_}" if type_ != staged_type(column) else ""
-    if not merge.has_beyond or column.kind not in _BEYOND_KINDS:
+    if not merge.has_beyond or not may_be_beyond(column):
         return name + wider
     beyond, key = f"{alias}.{quote(BEYOND)}::jsonb", literal(column.name)
     told = f"({beyond} ->> {key})::{staged_type(column)}"

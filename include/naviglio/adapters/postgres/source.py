@@ -22,14 +22,9 @@ from naviglio.described import no_table
 from naviglio.errors import ConfigError, SourceError
 from naviglio.model import Column, Fence, TableName, TableSchema
 from naviglio.pool import Pool, Way, pool_of
-from naviglio.ports import LOWEST, Source, SourceTraits
+from naviglio.ports import LOWEST, SourceTraits
 
 Row = dict[str, Any]
-
-
-def open_source(url: str) -> Source:
-    """Return the source behind a libpq URL; nothing is connected before the first question."""
-    return PostgresSource(url)
 
 
 class PostgresSource:

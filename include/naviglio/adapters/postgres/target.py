@@ -19,15 +19,10 @@ from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, mis
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
-from naviglio.ports import Staging, Target
+from naviglio.ports import Staging
 
 log = logging.getLogger("naviglio.load")
 _MEMORY_KB = 256 * 1024  # of a sort or a hash, and of building the key's index
-
-
-def open_target(url: str, run_as: str = "") -> Target:
-    """Return the target of a connection URL; it connects when it is first asked."""
-    return PostgresTarget(url, run_as=run_as)
 
 
 class PostgresTarget:

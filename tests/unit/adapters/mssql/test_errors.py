@@ -14,7 +14,6 @@ from naviglio.adapters.mssql.errors import (
     _KNOWN,
     column_of,
     constraint_of,
-    is_absent,
     is_lost,
     number_of,
     said,
@@ -198,7 +197,6 @@ def test_the_words_for_states_are_still_the_drivers(
     for state in states:
         error = driver_error(state, "Quelque chose d'inconnu")
         assert type(translate(error, "w", TargetError)) is kind, state
-        assert is_absent(error) is (state in ("42S02", "42S22")), state
 
 
 def test_the_driver_tells_no_number_yet() -> None:
