@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from naviglio import refusals
 from naviglio.adapters.duckdb.sql import literal
 from naviglio.adapters.mssql import fit
 from naviglio.adapters.mssql import target as mssql_target
@@ -191,7 +192,7 @@ class Catalogue:
         if text.startswith("INSERT INTO [flights]."):
             self._otherwise = server()
         if text == fit.TABLE:
-            return [(5, "U", fit.MADE_BY, *[1] * 6)] if self._made else []
+            return [(5, "U", refusals.MADE_BY, *[1] * 6)] if self._made else []
         if text == fit.COLUMNS:
             return [self._column(column) for column in self._schema.columns]
         if text == fit.UNIQUE:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 
 import duckdb
 
+from naviglio import refusals
 from naviglio.adapters.duckdb.session import rows
 from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote
 from naviglio.adapters.duckdb.types import TEXT, holds, target_type
 from naviglio.model import Column, TableName, TableSchema
-
-MADE_BY = "Made by Naviglio"  # begins the comment on every table that a load created
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +158,11 @@ def _columns_that_misfit(found: Found, schema: TableSchema) -> list[str]:
             continue
         known.add(has.name)
         if has.computed:
-            problems.append(f"its column {has.name!r} is computed. Make it an ordinary one")
+            problems.append(refusals.computed(has.name))
         elif not holds(has.spelled, column):
-            problems.append(
-                f"its column {has.name!r} is {has.spelled}, narrower than {target_type(column)}."
-                " Alter its type"
-            )
+            problems.append(refusals.narrower(has.name, has.spelled, target_type(column)))
     problems += [
-        f"its column {column.name!r} is NOT NULL without a default and no column of the source."
-        " Give it a default"
+        refusals.required(column.name)
         for column in found.columns
         if column.name not in known and not (column.nullable or column.has_default)
     ]

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
+from naviglio import refusals
 from naviglio.adapters.duckdb import ledger, rewrite
 from naviglio.adapters.duckdb import merge as sql
 from naviglio.adapters.duckdb import staging as stagings
 from naviglio.adapters.duckdb.errors import is_about_rows, said, translate
-from naviglio.adapters.duckdb.fit import MADE_BY, Found, find, misfits
+from naviglio.adapters.duckdb.fit import Found, find, misfits
 from naviglio.adapters.duckdb.session import address, connect, turn
 from naviglio.adapters.duckdb.session import rows as fetch
 from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, literal, refuse_alike, table
 from naviglio.described import RESPELLED
-from naviglio.errors import ConfigError, DataError, RetryableError, TargetError
+from naviglio.errors import DataError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging, TargetTransaction
 
@@ -63,11 +64,8 @@ class DuckTarget:
                 _refuse_lost(target, known=known)
                 sql.create_target(table(self._catalogue, target), schema)  # raises for no name
                 return
-            if not (adopt or known or found.comment.startswith(MADE_BY)):
-                raise ConfigError(
-                    f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
-                    "true` to take it over, rows and all, or choose another `target`."
-                )
+            if not (adopt or known or found.comment.startswith(refusals.MADE_BY)):
+                raise refusals.not_ours(target)
             _refuse_misfit(target, found, schema)
 
     @contextmanager
@@ -132,9 +130,7 @@ class DuckTransaction:
         Rows that can't be stored as they are have been refused before anything is written.
         """
         if staging.attempt not in self.alive:
-            raise RetryableError(
-                f"staging {staging.name} was made over a connection that is gone; stage again."
-            )
+            raise refusals.stale(staging.name)
         found = self._find(target)
         if found is not None:
             _refuse_misfit(target, found, schema)
@@ -161,7 +157,7 @@ class DuckTransaction:
         self.connection.execute(ledger.create_schema(self.catalogue, schema_name))
         name = table(self.catalogue, target)
         self.connection.execute(sql.create_target(name, schema))
-        self.connection.execute(f"COMMENT ON TABLE {name} IS {literal(f'{MADE_BY}.')}")
+        self.connection.execute(f"COMMENT ON TABLE {name} IS {literal(f'{refusals.MADE_BY}.')}")
         return self._found(target)
 
     def _add_columns(self, target: TableName, found: Found, schema: TableSchema) -> Found:
@@ -173,7 +169,7 @@ class DuckTransaction:
     def _found(self, target: TableName) -> Found:
         found = self._find(target)
         if found is None:
-            raise TargetError(f"target {str(target)!r} was created and is not in the catalogue.")
+            raise refusals.not_made(target)
         return found
 
     def _fill(self, target: TableName, job: sql.Merge, found: Found) -> LoadCounts:
@@ -216,11 +212,7 @@ class DuckTransaction:
         for flaw, rows in zip(suspected, flawed, strict=True):
             if rows:
                 told = self._told(job, sql.flawed_key(job, flaw))
-                raise DataError(
-                    f"target {str(target)!r}, column {flaw.column!r}: a value {flaw.why}{told}; "
-                    f"rows like it: {rows}. Nothing was loaded. Correct the row at its source, or "
-                    "the target's column."
-                )
+                raise refusals.unfit(target, flaw.column, flaw.why, told, rows)
         return int(living)
 
     def _refuse_twins(self, target: TableName, job: sql.Merge) -> bool:
@@ -250,19 +242,13 @@ class DuckTransaction:
 
     def _told(self, job: sql.Merge, query: str) -> str:
         """Return the key that a query finds, for people; empty for none."""
-        found = fetch(self.connection, query)
-        if not found:
-            return ""
-        key = zip(job.schema.key, found[0], strict=True)
-        return f"; key ({', '.join(f'{name}={one}' for name, one in key)})"
+        return refusals.keyed(job.schema.key, *fetch(self.connection, query)[:1])
 
 
 def _refuse_lost(target: TableName, *, known: bool) -> None:
     if known:
-        raise ConfigError(
-            f"target {str(target)!r} is in the ledger, but the table is gone. To load it again "
-            f"whole, delete its row: DELETE FROM {ledger.LEDGER} WHERE target = "
-            f"{literal(str(target))}"
+        raise refusals.gone(
+            target, f"DELETE FROM {ledger.LEDGER} WHERE target = {literal(str(target))}"
         )
 
 
@@ -274,12 +260,9 @@ def _refuse_other_name(target: TableName, loaded: Mapping[str, LedgerRow]) -> No
 
     for other, row in loaded.items():
         if other != str(target) and full(other) == full(str(target)):
-            raise ConfigError(
-                f"target {str(target)!r} is the table that pipeline {row.pipeline!r} loads as "
-                f"{other!r}. Write it in the same way, or choose another `target`."
-            )
+            raise refusals.other_name(target, row.pipeline, other)
 
 
 def _refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:
     if problems := misfits(found, schema):
-        raise ConfigError(f"target {str(target)!r} can't take the rows: {'; '.join(problems)}.")
+        raise refusals.misfit(target, problems)

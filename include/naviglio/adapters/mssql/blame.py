@@ -12,6 +12,7 @@ from contextlib import suppress
 import mssql_python
 from mssql_python import Connection
 
+from naviglio import refusals
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql.errors import column_of, constraint_of, said
 from naviglio.adapters.mssql.fit import rows as fetch
@@ -54,22 +55,12 @@ def blame(connection: Connection, merge: sql.Merge, error: mssql_python.Error) -
     keys: Sequence[object] = ()
     with suppress(mssql_python.Error):
         keys = _keys(connection, merge, constraint_of(error) or "", column_of(error) or "")
-    column = column_of(error)
-    where = f", column {column!r}" if column else ""
-    return DataError(
-        f"target {str(merge.target)!r}{where}: {said(error)}{told(merge, keys)}. Nothing was "
-        "loaded. Correct the row at its source, or the target's column or constraint."
-    )
+    return refusals.refused(str(merge.target), column_of(error), said(error), told(merge, keys))
 
 
 def told(merge: sql.Merge, *keys: Sequence[object]) -> str:
     """Return keys for a message: `; key (id=7)`, each once; nothing for an empty one."""
-    texts = [
-        "(" + ", ".join(f"{n}={v}" for n, v in zip(merge.schema.key, key, strict=True)) + ")"
-        for key in keys
-        if key
-    ]
-    return "; key " + " and ".join(dict.fromkeys(texts)) if texts else ""
+    return refusals.keyed(merge.schema.key, *keys)
 
 
 def where_null(merge: sql.Merge, column: str) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from mssql_python import Connection
 
+from naviglio import refusals
 from naviglio.adapters.mssql.ddl import holds, spelled, target_type
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
-from naviglio.errors import ConfigError, TargetError
+from naviglio.errors import ConfigError
 from naviglio.model import Column, TableName, TableSchema
 
-MADE_BY = "Made by Naviglio"  # value of the extended property on every table that a load created
 PROPERTY = "naviglio"  # its name
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "ALTER")
 
@@ -131,7 +131,7 @@ def made(connection: Connection, target: TableName) -> Found:
     """Read what the catalogue says of a table that was just created."""
     found = find(connection, target)
     if found is None:
-        raise TargetError(f"target {str(target)!r} was created and is not in the catalogue.")
+        raise refusals.not_made(target)
     return found
 
 
@@ -182,7 +182,7 @@ def refuse_alike(connection: Connection, schema: TableSchema) -> None:
 def refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:
     """Refuse a table that can't take the rows, and tell all that keeps it from it."""
     if problems := misfits(found, schema):
-        raise ConfigError(f"target {str(target)!r} can't take the rows: {'; '.join(problems)}.")
+        raise refusals.misfit(target, problems)
 
 
 def _column(row: tuple[Any, ...]) -> FoundColumn:
@@ -203,15 +203,11 @@ def _columns_that_misfit(found: Found, schema: TableSchema) -> list[str]:
         known.add(has.name)
         key = column.name in schema.key
         if has.computed:
-            problems.append(f"its column {has.name!r} is computed. Make it an ordinary one")
+            problems.append(refusals.computed(has.name))
         elif not holds(has.spelled, column, key=key):
-            problems.append(
-                f"its column {has.name!r} is {has.spelled}, narrower than"
-                f" {target_type(column, key=key)}. Alter its type"
-            )
+            problems.append(refusals.narrower(has.name, has.spelled, target_type(column, key=key)))
     problems += [
-        f"its column {column.name!r} is NOT NULL without a default and no column of the source."
-        " Give it a default"
+        refusals.required(column.name)
         for column in found.columns
         if column.required and column.name not in known
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mssql_python import Connection
 
+from naviglio import refusals
 from naviglio.adapters.mssql.blame import told
 from naviglio.adapters.mssql.ddl import Spelled, is_own
 from naviglio.adapters.mssql.fit import FoundColumn
@@ -63,11 +64,7 @@ def refuse_flaws(connection: Connection, job: Merge) -> Looked:
     for flaw, rows in zip(suspected, flawed, strict=True):
         if rows:
             key = fetch(connection, flawed_key(job, flaw))[0]
-            raise DataError(
-                f"target {str(job.target)!r}, column {flaw.column!r}: a value {flaw.why}"
-                f"{told(job, key)}; rows like it: {rows}. Nothing was loaded. Correct the "
-                "row at its source, or the target's column."
-            )
+            raise refusals.unfit(job.target, flaw.column, flaw.why, told(job, key), rows)
     ((twice, most),) = fetch(connection, keys(job))
     if twice > 1:
         found = fetch(connection, twins(job))

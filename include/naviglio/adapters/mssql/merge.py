@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from naviglio import carriers
+from naviglio import carriers, refusals
 from naviglio.adapters.mssql.ddl import Spelled, defined, staged_type
-from naviglio.adapters.mssql.fit import MADE_BY, PROPERTY, Found, FoundColumn
+from naviglio.adapters.mssql.fit import PROPERTY, Found, FoundColumn
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA, columns, literal, quote, table
 from naviglio.adapters.mssql.staging import staged_names
 from naviglio.errors import TargetError
@@ -78,7 +78,7 @@ def mark_target(target: TableName) -> str:
     """Return the statement that notes on a table whose it is."""
     return (
         f"EXEC sys.sp_addextendedproperty @name = {literal(PROPERTY)},"
-        f" @value = {literal(MADE_BY)}, @level0type = N'SCHEMA',"
+        f" @value = {literal(refusals.MADE_BY)}, @level0type = N'SCHEMA',"
         f" @level0name = {literal(target.schema or DEFAULT_SCHEMA)},"
         f" @level1type = N'TABLE', @level1name = {literal(target.table)}"
     )

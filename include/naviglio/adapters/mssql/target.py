@@ -11,12 +11,12 @@ import mssql_python
 import pyarrow as pa
 from mssql_python import Connection
 
+from naviglio import refusals
 from naviglio.adapters.mssql import indexes, ledger, ranges, swap
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql import staging as stagings
 from naviglio.adapters.mssql.errors import is_lost, translate
 from naviglio.adapters.mssql.fit import (
-    MADE_BY,
     Found,
     find,
     may_create,
@@ -144,11 +144,8 @@ class MssqlTarget:
                     sql.create_target(target, schema)  # raises for what can be no name
                     return
             refuse_powerless(target, found, self._run_as)
-            if not (adopt or known or found.comment.startswith(MADE_BY)):
-                raise ConfigError(
-                    f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
-                    "true` to take it over, rows and all, or choose another `target`."
-                )
+            if not (adopt or known or found.comment.startswith(refusals.MADE_BY)):
+                raise refusals.not_ours(target)
             _refuse_other_name(target, found, loaded)
             refuse_misfit(target, found, schema)
 
@@ -277,10 +274,8 @@ def _refuse_lost(target: TableName, run_as: str, *, known: bool) -> None:
     if known and run_as:
         raise unseen(target, run_as)
     if known:
-        raise ConfigError(
-            f"target {str(target)!r} is in the ledger, but the table is gone. To load it again "
-            f"whole, delete its row: DELETE FROM {ledger.LEDGER}"
-            f" WHERE [target] = {literal(str(target))}"
+        raise refusals.gone(
+            target, f"DELETE FROM {ledger.LEDGER} WHERE [target] = {literal(str(target))}"
         )
 
 
@@ -298,7 +293,4 @@ def _refuse_other_name(target: TableName, found: Found, loaded: Mapping[str, Led
 
     for other, row in loaded.items():
         if other != str(target) and table(other) == table(str(target)):
-            raise ConfigError(
-                f"target {str(target)!r} is the table that pipeline {row.pipeline!r} loads as "
-                f"{other!r}. Write it in the same way, or choose another `target`."
-            )
+            raise refusals.other_name(target, row.pipeline, other)

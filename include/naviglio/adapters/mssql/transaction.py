@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import mssql_python
 from mssql_python import Connection
 
+from naviglio import refusals
 from naviglio.adapters.mssql import indexes, ledger, ranges, swap
 from naviglio.adapters.mssql import merge as sql
 from naviglio.adapters.mssql.belongings import Belongings
@@ -19,7 +20,7 @@ from naviglio.adapters.mssql.fit import rows as fetch
 from naviglio.adapters.mssql.flaws import Looked, refuse_flaws
 from naviglio.adapters.mssql.impersonation import refuse_powerless
 from naviglio.adapters.mssql.sql import DEFAULT_SCHEMA
-from naviglio.errors import ContentionError, NaviglioError, RetryableError
+from naviglio.errors import ContentionError, NaviglioError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging
 
@@ -82,9 +83,7 @@ class MssqlTransaction:
     def _fitting(self, target: TableName, schema: TableSchema, staging: Staging) -> Found | None:
         """Return the target, None when absent; refuse a misfit, and a staging that is lost."""
         if staging.attempt not in self.standing.alive:
-            raise RetryableError(
-                f"staging {staging.name} was made over a connection that is gone; stage again."
-            )
+            raise refusals.stale(staging.name)
         before = find(self.connection, target)
         if before is not None:
             refuse_powerless(target, before, self.standing.run_as)
@@ -176,7 +175,7 @@ class MssqlTransaction:
         looked = self._look(job, staging)
         job, living = replace(job, fold=looked.fold), looked.living
         if job.whole and living != staging.rows:
-            raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
+            raise refusals.short(staging.name)
         if part:
             living = int(fetch(self.connection, ranges.count_range(job))[0][0])
         elif not fetch(self.connection, sql.is_empty(job.target)):

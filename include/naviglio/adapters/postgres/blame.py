@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import psycopg
 
+from naviglio import refusals
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres.errors import is_about_rows, said
 from naviglio.adapters.postgres.fit import Found
@@ -47,12 +48,8 @@ def blame(connection: psycopg.Connection, refusal: Refusal) -> DataError:
             key = _pair(connection, refusal)
         else:
             column, key = _alone(connection, refusal)
-    where = f", column {column!r}" if column else ""
     which = f"; key ({key})" if key else ""
-    return DataError(
-        f"target {str(refusal.merge.target)!r}{where}: {said(refusal.error)}{which}. Nothing was "
-        "loaded. Correct the row at its source, or the target's column or constraint."
-    )
+    return refusals.refused(str(refusal.merge.target), column, said(refusal.error), which)
 
 
 # --- one row that is refused whatever the others are ----------------------------------------------

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.rows import class_row
 
+from naviglio import refusals
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA
 from naviglio.adapters.postgres.types import MOST_SECOND_DIGITS, target_type
 from naviglio.model import Column, TableName, TableSchema
 
-MADE_BY = "Made by Naviglio"  # begins the comment on every table that a load created
 _ORDINARY = "r"  # of a partitioned table an upsert can't tell inserted from updated rows
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
@@ -131,17 +131,11 @@ def _columns_that_misfit(found: Found, schema: TableSchema) -> list[str]:
         source = wanted.get(column.name)
         if source is None:
             if column.required:
-                problems.append(
-                    f"its column {column.name!r} is NOT NULL without a default and no column of the"
-                    " source. Give it a default"
-                )
+                problems.append(refusals.required(column.name))
         elif column.computed:
-            problems.append(f"its column {column.name!r} is computed. Make it an ordinary one")
+            problems.append(refusals.computed(column.name))
         elif not (_is_same(column.spelled, source) or holds(column.spelled, source)):
-            problems.append(
-                f"its column {column.name!r} is {column.spelled}, narrower than"
-                f" {target_type(source)}. Alter its type"
-            )
+            problems.append(refusals.narrower(column.name, column.spelled, target_type(source)))
     return problems
 
 

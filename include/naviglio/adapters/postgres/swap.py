@@ -15,12 +15,13 @@ from naviglio.adapters.postgres import belongings, ledger
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import staging as stagings
 from naviglio.adapters.postgres.errors import is_about_rows, said
-from naviglio.adapters.postgres.fit import MADE_BY, Found, find
+from naviglio.adapters.postgres.fit import Found, find
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.carriers import arrow_schema
 from naviglio.errors import SwapRefusedError
 from naviglio.model import BEYOND, Column, LoadCounts, TableName, TableSchema
 from naviglio.ports import Staging
+from naviglio.refusals import MADE_BY
 
 _CAST_KINDS = frozenset({"number", "time", "interval", "uuid", "jsonb"})  # carried as other texts
 _TEXTS = ("text", "character varying", "bpchar", "json")  # whose binary form is the text

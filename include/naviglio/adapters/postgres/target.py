@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 import psycopg
 import pyarrow as pa
 
+from naviglio import refusals
 from naviglio.adapters.postgres import ledger, login, swap
 from naviglio.adapters.postgres import merge as sql
 from naviglio.adapters.postgres import staging as stagings
 from naviglio.adapters.postgres.blame import Refusal, blame, blame_twins
 from naviglio.adapters.postgres.errors import is_about_rows, translate, translated
-from naviglio.adapters.postgres.fit import MADE_BY, Found, find, may_create, misfits
+from naviglio.adapters.postgres.fit import Found, find, may_create, misfits
 from naviglio.adapters.postgres.sql import DEFAULT_SCHEMA, literal, quote, table
 from naviglio.errors import ConfigError, RetryableError, TargetError
 from naviglio.model import LedgerRow, LoadCounts, TableName, TableSchema
@@ -114,11 +115,8 @@ class PostgresTarget:
                 _refuse_missing_right(connection, schema_name, "for the target", self._run_as)
                 return
             _refuse_powerless(target, found, self._run_as)
-            if not (adopt or known or found.comment.startswith(MADE_BY)):
-                raise ConfigError(
-                    f"target {str(target)!r} is a table that Naviglio did not make. Set `adopt: "
-                    "true` to take it over, rows and all, or choose another `target`."
-                )
+            if not (adopt or known or found.comment.startswith(refusals.MADE_BY)):
+                raise refusals.not_ours(target)
             _refuse_misfit(target, found, schema)
 
     @contextmanager
@@ -242,9 +240,7 @@ class PostgresTransaction:
         when rows are refused, the first one can still be looked for.
         """
         if staging.attempt not in self.alive or not self._keeps(staging):
-            raise RetryableError(
-                f"staging {staging.name} was made over a connection that is gone; stage again."
-            )
+            raise refusals.stale(staging.name)
         before = find(self.connection, target)
         if before is not None:
             _refuse_powerless(target, before, self.run_as)
@@ -280,7 +276,7 @@ class PostgresTransaction:
     def _create(self, target: TableName, schema: TableSchema) -> Found:
         ledger.ensure_schema(self.connection, target.schema or DEFAULT_SCHEMA)
         self.connection.execute(sql.create_target(table(target), schema))
-        self.connection.execute(f"COMMENT ON TABLE {table(target)} IS '{MADE_BY}.'")
+        self.connection.execute(f"COMMENT ON TABLE {table(target)} IS '{refusals.MADE_BY}.'")
         return self._found(target)
 
     def _add_columns(self, target: TableName, found: Found, schema: TableSchema) -> Found:
@@ -293,7 +289,7 @@ class PostgresTransaction:
     def _found(self, target: TableName) -> Found:
         found = find(self.connection, target)
         if found is None:
-            raise TargetError(f"target {str(target)!r} was created and is not in the catalogue.")
+            raise refusals.not_made(target)
         return found
 
     def _fill(self, job: sql.Merge, staging: Staging, *, key: bool) -> LoadCounts:
@@ -310,7 +306,7 @@ class PostgresTransaction:
         part = job.low is not None or job.high is not None
         living = counts.inserted + counts.updated + counts.unchanged
         if job.whole and not part and living != staging.rows:
-            raise RetryableError(f"staging {staging.name} has lost rows; stage again.")
+            raise refusals.short(staging.name)
         return counts
 
     def _refuse_twins(self, job: sql.Merge) -> None:
@@ -344,10 +340,8 @@ def _job(target: TableName, schema: TableSchema, staging: Staging, found: Found)
 
 def _refuse_lost(target: TableName, *, known: bool) -> None:
     if known:
-        raise ConfigError(
-            f"target {str(target)!r} is in the ledger, but the table is gone. To load it again "
-            f"whole, delete its row: DELETE FROM {ledger.LEDGER}"
-            f" WHERE target = {literal(str(target))}"
+        raise refusals.gone(
+            target, f"DELETE FROM {ledger.LEDGER} WHERE target = {literal(str(target))}"
         )
 
 
@@ -380,4 +374,4 @@ def _drop(connection: psycopg.Connection, merged: Iterable[Staging]) -> None:
 
 def _refuse_misfit(target: TableName, found: Found, schema: TableSchema) -> None:
     if problems := misfits(found, schema):
-        raise ConfigError(f"target {str(target)!r} can't take the rows: {'; '.join(problems)}.")
+        raise refusals.misfit(target, problems)

@@ -13,7 +13,8 @@ import mssql_python
 import pytest
 from mssql_python import Connection
 
-from naviglio.adapters.mssql import fit, impersonation, ledger
+from naviglio import refusals
+from naviglio.adapters.mssql import impersonation, ledger
 from naviglio.adapters.mssql import target as module
 from naviglio.adapters.mssql.target import MssqlTarget
 from naviglio.errors import ContentionError, RetryableError, TargetError
@@ -125,7 +126,7 @@ def test_who_may_not_be_the_user_is_told_what_to_grant(monkeypatch: pytest.Monke
 
 def test_a_user_without_rights_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The missing rights are named; a table that it can't even see as well."""
-    without: Answer = [(5, "U", fit.MADE_BY, 1, 1, 0, 1, 0, 0)]
+    without: Answer = [(5, "U", refusals.MADE_BY, 1, 1, 0, 1, 0, 0)]
     target, recorder = opened(monkeypatch, table=without, columns=COLUMNS)
     with pytest.raises(TargetError, match="lacks INSERT, DELETE on it; nothing was loaded"):
         target.check(NAME, PEOPLE, adopt=False)

@@ -13,6 +13,7 @@ import mssql_python
 import pytest
 from mssql_python import Connection
 
+from naviglio import refusals
 from naviglio.adapters.mssql import (
     belongings,
     fit,
@@ -62,7 +63,7 @@ def server(**told: Answer) -> Callable[[str], Answer]:
         "lost": (belongings.LOST, ()),
         "free": (indexes.FREE, ()),
         "held": ("WITH (TABLOCK, HOLDLOCK)", [(5,)]),
-        "table": ("FROM sys.objects AS o\nJOIN", [(5, "U", fit.MADE_BY, 1, 1, 1, 1, 1, 1)]),
+        "table": ("FROM sys.objects AS o\nJOIN", [(5, "U", refusals.MADE_BY, 1, 1, 1, 1, 1, 1)]),
         "columns": ("FROM sys.columns", COLUMNS),
         "unique": ("FROM sys.indexes", [(1, "id")]),
         "merge": ("MERGE", [("INSERT", 1), ("DELETE", 1)]),
@@ -263,7 +264,7 @@ def test_one_table_has_one_name_in_the_ledger(opened: Opened) -> None:
     stored = [astuple(replace(other, loaded_at_utc=other.loaded_at_utc.replace(tzinfo=None)))]
     with pytest.raises(ConfigError, match=r"pipeline 'first' loads as 'MADE\.People'"):
         opened(rows=stored)[0].check(NAME, PEOPLE, adopt=False)
-    exact: Answer = [(5, "U", fit.MADE_BY, 0, 1, 1, 1, 1, 1)]
+    exact: Answer = [(5, "U", refusals.MADE_BY, 0, 1, 1, 1, 1, 1)]
     opened(rows=stored, table=exact)[0].check(NAME, PEOPLE, adopt=False)
 
 
