@@ -58,6 +58,7 @@ class TableSchema:
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     key_is_unique: bool = True  # a unique index over NOT NULL columns vouches for it
+    late: str = ""  # what it is, where rows come to it later than they were written
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -295,12 +296,13 @@ class HashState:
 class TablePosition:
     """How far one table is."""
 
-    way: str  # e.g. `stream modified_at`; another way starts with a snapshot
+    way: str  # e.g. `stream modified_at of app.orders`; another way starts with a snapshot
     stream: int | None = None  # all below is landed; of times, nanoseconds since 1970 UTC
     coverage: tuple[Coverage, ...] = ()
     hashes: HashState | None = None
     rows: int = 0  # that the table had at least, as far as is known; a guide for the delete guard
     schema: TableSchema | None = None  # of the last landed rows; drift is told from it
+    removed: tuple[str, ...] = ()  # columns that the source lost and the lake keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,7 +406,7 @@ class Question:
     kind: Literal["mass delete", "drift", "identity"]
     head: int
     text: str
-    found: str  # what an answer covers: the drift's text, the identities, the number of deletes
+    found: str  # what an answer covers: the drift's text, identities, how many deletes by what
     asked_at_utc: datetime
     accepted_by: str = ""  # of an answer
     accepted_at_utc: datetime | None = None

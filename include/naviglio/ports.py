@@ -210,6 +210,7 @@ class Feed:
     rows: int | None = None  # of the lake table
     changed_rows: int | None = None  # that these changes touch at most; None: not known before
     gained: int | None = None  # rows that these changes add to a target, less those they delete
+    evolved: bool = False  # columns came that the target may lack, also where no row changed
     batch_attempt: str = ""  # the batch and the attempt that landed it
 
 

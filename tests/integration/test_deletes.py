@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pyarrow as pa
@@ -239,3 +240,56 @@ def test_rows_that_somebody_else_took_from_the_target_come_back(line: Line) -> N
     line.run()
     assert line.agrees()
     assert line.ledger().why_whole == "changes gave the target +1 rows, the lake +0"
+
+
+MARKED = "{capture: {where: modified_at}, deletes: {column: gone}}"
+
+
+def test_marks_made_before_they_were_declared_count(line: Line) -> None:
+    """Rows that landed as living are read again once a column tells which are deleted."""
+    line.declare(t=STREAM)
+    line.source(
+        TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 50) n",
+        "UPDATE t SET gone = true WHERE id <= 10",
+    )  # fmt: skip
+    line.run()
+    line.declare(t=MARKED)
+    line.run()
+    assert line.target_rows() == line.source_rows(where="gone IS NOT TRUE")
+
+
+def test_a_mark_that_no_capture_saw_is_told(line: Line) -> None:
+    """Whoever set it forgot the time: not the same as a row that is simply gone."""
+    line.declare(t=MARKED)
+    line.source(
+        TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 50) n",
+    )  # fmt: skip
+    line.run()
+    line.source("INSERT INTO t VALUES (60, 'x')")
+    line.run()
+    line.source("DELETE FROM t WHERE id = 50")
+    [lake, _] = line.reconcile()
+    assert (lake.ok, lake.unseen_deletes.keys) == (True, ("50",))
+    line.source("UPDATE t SET gone = true WHERE id IN (7, 8)")
+    line.source("UPDATE t SET gone = true, modified_at = now() WHERE id = 9")  # the next run's
+    [lake, _] = line.reconcile()
+    assert (lake.ok, lake.extra.keys) == (False, ("7", "8"))
+    assert (lake.unseen_deletes.count, lake.in_flight.keys) == (1, ("9",))
+
+
+def test_a_clock_that_was_ahead_keeps_no_sweep(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep dated next year holds back none of this year's."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # is a datetime
+            return datetime.now(tz) + timedelta(days=365)
+
+    line.declare(t="{capture: {where: modified_at}, deletes: {sweep: 1s}}")
+    line.source(TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 50) n")
+    with monkeypatch.context() as patched:
+        patched.setattr("naviglio.flows.capture.datetime", Ahead)
+        line.run()
+    line.source("DELETE FROM t WHERE id <= 10")
+    line.run()
+    assert line.agrees()

@@ -259,3 +259,24 @@ def test_a_question_holds_its_group_and_no_other(line: Line) -> None:
     line.accept()
     line.run()
     assert {row[0] for row in line.lake_rows("u")} == {row[0] for row in line.lake_rows("t")}
+
+
+@pytest.mark.parametrize("way", [STREAM, SWEPT, DIFF])
+def test_a_removed_column_that_comes_back_empty_is_empty(line: Line, way: str) -> None:
+    """What it held before it was removed is nobody's value now."""
+    line.declare(t=way)
+    line.source(TABLE, "INSERT INTO t SELECT n, 'secret ' || n FROM generate_series(1, 5) n")
+    line.run()
+    line.source("ALTER TABLE t DROP COLUMN name")
+    asked(line, "column 'name' removed")
+    line.accept()
+    line.run()
+    line.source("INSERT INTO t (id) VALUES (6)")
+    line.run()
+    line.source("ALTER TABLE t ADD COLUMN name text")
+    line.run()
+    assert line.agrees()
+    line.source("INSERT INTO t (id, name) VALUES (9, 'new')")
+    assert line.run().batch is not None
+    assert line.agrees()
+    assert line.batches()[-1].parts[0].kind == "stream"

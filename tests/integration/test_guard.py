@@ -6,9 +6,10 @@ import pytest
 
 from naviglio.errors import QuestionError
 from naviglio.flows.history import history
-from tests.integration.lines import DIFF, STREAM, SWEPT, Line
+from tests.integration.lines import DIFF, STREAM, SWEPT, Line, error_of
 
 WINDOWS = "{capture: windows, event_time: day, since: SINCE}"
+MARKED = "{capture: {where: modified_at}, deletes: {column: gone}}"
 WAYS = {"sweep": SWEPT, "diff": DIFF, "windows": WINDOWS}
 TABLE = (
     "CREATE TABLE t (id bigint PRIMARY KEY, name text, day timestamptz NOT NULL DEFAULT now() - "
@@ -152,7 +153,7 @@ def test_rows_that_came_as_a_stream_count_for_the_guard(line: Line) -> None:
     line.source("INSERT INTO t SELECT n, 'name' FROM generate_series(2, 300) n")
     line.run()
     line.source("DELETE FROM t WHERE id > 1")
-    asked(line, "of 299", whole=True)
+    asked(line, "299 of 300", whole=True)
     line.accept()
     line.resnapshot()
     assert line.agrees()
@@ -216,3 +217,62 @@ def test_many_marks_of_deletion_are_asked(line: Line) -> None:
     line.accept()
     line.run()
     assert line.agrees(where="NOT gone")
+
+
+def past_day(line: Line) -> str:
+    """Return the day on which rows of TABLE stand."""
+    [(day,)] = line.source("SELECT ((now() - interval '2 days') AT TIME ZONE 'UTC')::date::text")
+    return str(day)
+
+
+@pytest.mark.parametrize("way", [STREAM, MARKED])
+def test_a_day_is_asked_by_what_the_lake_holds_of_it(line: Line, way: str) -> None:
+    """Not by what the day held when it was read before: a stream has brought rows since."""
+    line.declare(t=way.replace("}, deletes", "}, event_time: day, deletes"))
+    line.source(TABLE, "ALTER TABLE t ADD gone bool NOT NULL DEFAULT false")
+    line.run()
+    line.partitions(past_day(line))  # it is empty
+    line.source("INSERT INTO t SELECT n, 'late' FROM generate_series(1, 300) n")
+    line.run()
+    line.partitions(past_day(line)) if way == MARKED else None
+    marked = "UPDATE t SET gone = true, modified_at = now()"
+    line.source(marked if way == MARKED else "DELETE FROM t")
+    with pytest.raises(QuestionError, match="300 of 300"):
+        line.partitions(past_day(line))
+    assert len(line.target_rows()) == 300
+
+
+@pytest.mark.parametrize("change", ["ADD COLUMN more int DEFAULT 7", "DROP COLUMN name"])
+def test_a_whole_reading_that_a_drift_brings_is_guarded(line: Line, change: str) -> None:
+    """By all rows of the lake, whatever brought them; an accepted drift is no answer to it."""
+    line.declare(t=STREAM)
+    line.source(TABLE)
+    for first in range(1, 1000, 200):
+        line.source(f"INSERT INTO t SELECT n, 'a' FROM generate_series({first}, {first + 199}) n")
+        line.run()
+    line.source("DELETE FROM t WHERE id > 100", f"ALTER TABLE t {change}")
+    if "DROP" in change:
+        assert "schema drifted" in str(error_of(line.try_run()))
+        line.accept()
+    with pytest.raises(QuestionError, match="900 of 1000"):
+        line.run()
+
+
+def test_an_answer_about_a_day_lets_no_other_deletes_land(line: Line) -> None:
+    """A live run that finds fewer deletes asks for itself, and the day's answer stays."""
+    line.declare(t=MARKED.replace("}, deletes", "}, event_time: day, deletes"))
+    line.source(
+        TABLE, "ALTER TABLE t ADD gone bool NOT NULL DEFAULT false",
+        "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 300) n",
+        "INSERT INTO t SELECT n, 'b', now() - interval '9 days' FROM generate_series(1001, 1600) n",
+    )  # fmt: skip
+    line.run()
+    line.source("DELETE FROM t WHERE id <= 250")
+    with pytest.raises(QuestionError, match="250 of 300"):
+        line.partitions(past_day(line))
+    line.accept()
+    line.source("UPDATE t SET gone = true, modified_at = now() WHERE id BETWEEN 1001 AND 1240")
+    with pytest.raises(QuestionError, match="240 of 900"):
+        line.run()
+    line.partitions(past_day(line))
+    assert len(line.target_rows()) == 650

@@ -15,6 +15,7 @@ from naviglio.errors import ConfigError, IdentityError, RetryableError
 from tests.integration.lines import (
     DIFF,
     STREAM,
+    SWEPT,
     Line,
     drop_schemas,
     error_of,
@@ -368,3 +369,23 @@ def _own(folder: Path, user: int, group: int) -> None:
     for path in (folder, *folder.rglob("*")):
         os.chown(path, user, group)
     folder.chmod(0o700)
+
+
+@pytest.mark.parametrize("way", [STREAM, SWEPT])
+def test_a_pipeline_that_names_another_source_table_reads_it_whole(line: Line, way: str) -> None:
+    """A position is one table's: another table's rows don't go on from it."""
+    columns = "(id bigint PRIMARY KEY, name text, modified_at timestamptz NOT NULL DEFAULT now())"
+    line.source(
+        f"CREATE TABLE a {columns}", f"CREATE TABLE t {columns}",
+        "INSERT INTO t SELECT n, 'b' FROM generate_series(31, 80) n",
+        "INSERT INTO a SELECT n, 'a' FROM generate_series(1, 50) n",
+    )  # fmt: skip
+    line.declare(t=f"{way[:-1]}, source: {line.name}.a}}")
+    line.run()
+    line.declare(t=way)
+    line.run()
+    [part] = line.batches()[-1].parts
+    assert f"of {line.name}.a', is 'stream modified_at of" in part.why
+    line.source("INSERT INTO t VALUES (100, 'new')")
+    line.run()
+    assert line.agrees()

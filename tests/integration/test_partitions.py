@@ -218,3 +218,16 @@ def test_an_earlier_since_is_a_gap(daily: Line) -> None:
     daily.run()
     assert len(read_last(daily)) == 2
     assert daily.agrees()
+
+
+def test_a_column_that_comes_with_no_row_reaches_the_target(line: Line) -> None:
+    """A day whose rows are all the same brings an added column, and reconcile can compare."""
+    line.declare(t=STREAM)
+    line.source(
+        TABLE, "INSERT INTO t SELECT n, 'a', '2013-01-05 12:00Z' FROM generate_series(1, 5) n"
+    )
+    line.run()
+    line.source("ALTER TABLE t ADD COLUMN more text")
+    line.partitions("2013-01-05")
+    assert line.agrees()
+    assert all(verdict.ok for verdict in line.reconcile())

@@ -180,6 +180,25 @@ def test_only_touched_days_are_asked_for(flying: Line) -> None:
     assert windows == [("2013-01-01",), ()]
 
 
+def test_a_key_that_stands_on_another_day_is_refused(flying: Line) -> None:
+    """It would take that day's row away, though the whole would have two of one key."""
+    declared = DECLARED.replace("[day, maker]", "[maker]")
+    flying.declare(
+        f"fence_margin: 0s\ntime_zone: America/New_York\n{declared}",
+        flights=SWEPT.replace("}, d", "}, event_time: at, d"), planes="{capture: diff}",
+    )  # fmt: skip
+    carried(flying, writes((date(2013, 1, 1), "Airbus", 1, 7)), only=1)
+    flying.source(
+        "INSERT INTO flights (id, at, tail, miles) VALUES (99, '2013-01-08 12:00Z', 'b', 5)"
+    )
+    [report] = carried(flying, writes((date(2013, 1, 8), "Airbus", 2, 8)), only=1)
+    assert "the key maker=Airbus stands on another day as well" in str(report.error)
+    assert flying.target(f"SELECT flights FROM {flying.name}.by_maker") == [(1,)]
+    [report] = carried(flying, writes((date(2013, 1, 8), "Boeing", 2, 8)), only=1)
+    assert report.error is None
+    assert flying.target(f"SELECT flights FROM {flying.name}.by_maker ORDER BY 1") == [(1,), (2,)]
+
+
 def test_a_late_driver_loses_its_race(flying: Line) -> None:
     """While one computes, another computes and commits: the first one's files are thrown away."""
     flying.run()

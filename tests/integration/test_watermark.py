@@ -253,3 +253,27 @@ def test_a_coarser_clock_loses_no_rows(line: Line, kind: str) -> None:
     line.source("SELECT pg_sleep(1.6)")
     line.run()
     assert line.agrees()
+
+
+@pytest.mark.parametrize("at", ["-infinity", "0044-03-15 BC", "1900-01-01"])
+def test_a_row_below_the_stream_is_told_as_missing(streamed: Line, at: str) -> None:
+    """Also where its time is one that no carrier holds: no later run brings it."""
+    streamed.source(f"INSERT INTO t VALUES (9999, 'lost', '{at}')")
+    streamed.run()
+    [lake, _] = streamed.reconcile()
+    assert (lake.missing.keys, lake.in_flight.count) == (("9999",), 0)
+
+
+@pytest.mark.parametrize("deletes", ["none", "sweep"])
+def test_a_materialized_view_is_no_stream(line: Line, deletes: str) -> None:
+    """A row comes to it at the next refresh, which may be after the fence passed its time."""
+    line.source(
+        TABLE.replace("TABLE t", "TABLE base"), "CREATE MATERIALIZED VIEW t AS SELECT * FROM base",
+        "CREATE UNIQUE INDEX ON t (id)", "GRANT SELECT ON t TO naviglio_source",
+    )  # fmt: skip
+    line.declare(t=f"{{capture: {{where: modified_at}}, deletes: {deletes}, key: [id]}}")
+    assert "is a materialized view: rows come to it later" in str(error_of(line.try_run()))
+    line.declare(t="{capture: diff, key: [id]}")
+    line.source("INSERT INTO base VALUES (1, 'a')", "REFRESH MATERIALIZED VIEW t")
+    line.run()
+    assert line.agrees()

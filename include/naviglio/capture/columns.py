@@ -55,6 +55,11 @@ def refuse_unfit_columns(
 
 def _check_stream(spec: TableSpec, schema: TableSchema, traits: SourceTraits) -> None:
     column = _present(spec, schema, "where", spec.modified)
+    if schema.late:
+        raise ConfigError(
+            f"{spec.source} is {schema.late}: rows come to it later than their {column.name!r} "
+            "says, so a stream would pass them over. Capture by `diff`."
+        )
     order = order_of(column, traits)
     what = f"{spec.source}: column {column.name!r} is {column.source_type}"
     if order is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from naviglio.capture.reading import Reading
@@ -14,8 +15,8 @@ from naviglio.model import Column, TableSchema
 class Drift:
     """What a schema gained, and what else changed (which only a person can decide).
 
-    `returned`: added columns that the lake still has from before, of another type or case of
-    letters. Only a whole reading can take their place.
+    `returned`: added columns that the lake still has from before. Only a whole reading can take
+    their place: rows may hold there what their source no longer does, or in another type.
     """
 
     added: tuple[str, ...] = ()
@@ -44,14 +45,21 @@ def drift(before: TableSchema, now: TableSchema) -> Drift:
     return Drift(added=added, other=tuple(other))
 
 
-def returned(kept: TableSchema, now: TableSchema, added: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the added columns that a lake table of columns `kept` can't take beside them."""
+def returned(
+    kept: TableSchema, now: TableSchema, added: tuple[str, ...], removed: Collection[str]
+) -> tuple[str, ...]:
+    """Return the added columns that a lake table has from before they were removed.
+
+    One that nobody removed, a run of partitions has brought to its own rows.
+    """
     there = {column.name.lower(): column for column in kept.columns}
     new = [now.column(name) for name in added if name.lower() in there]
     return tuple(
         column.name
         for column in new
-        if (old := there[column.name.lower()]).name != column.name or old.carrier != column.carrier
+        if column.name in removed
+        or (old := there[column.name.lower()]).name != column.name
+        or old.carrier != column.carrier
     )
 
 

@@ -167,9 +167,10 @@ def refuse_torn(spec: TableSpec, snapshot: Snapshot) -> None:
 
 
 def way_of(spec: TableSpec) -> str:
-    """Return a table's way as its position records it."""
+    """Return a table's way as its position records it: also whose rows, and what marks deletes."""
     column = spec.event_time if spec.way == "windows" else spec.modified
-    return f"{spec.way} {column}".strip()
+    marked = f", deletes by {spec.deletes.column}" if spec.deletes.column else ""
+    return f"{f'{spec.way} {column}'.strip()} of {spec.source}{marked}"
 
 
 def rows_of(files: Iterable[DataFile]) -> int:

@@ -20,7 +20,7 @@ from naviglio.capture.windows import (
     windows_from,
 )
 from naviglio.errors import DataError, RetryableError
-from naviglio.model import HashState, TablePosition, Window
+from naviglio.model import HashState, TablePosition, TableSchema, Window
 from naviglio.ports import Scan, Snapshot
 
 
@@ -62,20 +62,27 @@ def capture_table(
         return captured
     # A partition brings an added column to its own rows only: the drift stays to be dealt with.
     partial = captured.part.kind == "window" and wish.windows and reading.last
-    known = reading.last.schema if partial and reading.last else None
-    return replace(
-        captured,
-        part=replace(captured.part, drift=changed.texts),
-        position=replace(captured.position, schema=known or reading.schema),
-    )
+    known = (reading.last.schema if partial and reading.last else None) or reading.schema
+    position = replace(captured.position, schema=known, removed=_removed(reading.last, known))
+    return replace(captured, part=replace(captured.part, drift=changed.texts), position=position)
+
+
+def _removed(last: TablePosition | None, now: TableSchema) -> tuple[str, ...]:
+    """Return the columns that the source had once, and no longer has."""
+    if last is None:
+        return ()
+    before = last.schema.names if last.schema else ()
+    return tuple(sorted({*last.removed, *before} - {*now.names}))
 
 
 def drift_of(reading: Reading) -> Drift:
     """Return how the table's schema differs from its last landed one."""
-    before = reading.last.schema if reading.last else None
-    found = drift(before, reading.schema) if before else Drift()
+    last = reading.last
+    found = drift(last.schema, reading.schema) if last and last.schema else Drift()
     kept = reading.kept() if found.added else None
-    return replace(found, returned=returned(kept, reading.schema, found.added)) if kept else found
+    if last is None or kept is None:
+        return found
+    return replace(found, returned=returned(kept, reading.schema, found.added, last.removed))
 
 
 def wish_after(changed: Drift, wish: Wish) -> Wish:

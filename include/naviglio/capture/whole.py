@@ -14,7 +14,7 @@ def snapshot(reading: Reading, why: str) -> Captured:
     scan = reading.scan(where=readable(reading.spec), hashes=reading.hashes)
     rows = living(reading.spec, reading.snapshot.read(scan))
     files = reading.land("rows", rows, hashes=reading.hashes)
-    found, before = rows_of(files), _known_before(reading.last)
+    found, before = rows_of(files), _known_before(reading)
     position = TablePosition(
         way=reading.way,
         stream=reading.bound if reading.spec.way == "stream" else None,
@@ -27,10 +27,9 @@ def snapshot(reading: Reading, why: str) -> Captured:
     )
 
 
-def _known_before(last: TablePosition | None) -> int:
-    if last is None:
-        return 0
-    return max(last.rows, sum(covered.rows for covered in last.coverage))
+def _known_before(reading: Reading) -> int:
+    """Return how many rows there were; while the lake lacks a batch, at least."""
+    return max(reading.last.rows, reading.held(None)) if reading.last else 0
 
 
 def _state(reading: Reading, files: tuple[DataFile, ...]) -> HashState:

@@ -94,9 +94,9 @@ def between_tables(
 
 
 def between_groups(
-    groups: Mapping[str, tuple[str, ...]], tables: Iterable[str]
+    groups: Mapping[str, tuple[str, ...]], tables: Iterable[str], transforms: Iterable[str]
 ) -> Iterator[Problem]:
-    """Find groups that name no table, share one, or bear the name of another group."""
+    """Find groups that name no table, share one, or bear the name of another or a transform."""
     names = {name.casefold(): name for name in tables}  # a table alone is a group of its name
     taken: dict[str, str] = {}
     home: dict[str, str] = {}
@@ -104,6 +104,9 @@ def between_groups(
         table = names.get(group.casefold())
         if table is not None and table not in members:
             yield _named_like(group, f"table {table!r}, which is not in it")
+        for transform in transforms:  # which is a group of its name, too
+            if transform.casefold() == group.casefold():
+                yield _named_like(group, f"transform {transform!r}")
         if taken.setdefault(group.casefold(), group) != group:
             yield _named_like(group, f"group {taken[group.casefold()]!r}")
         for n, member in enumerate(map(str, members)):  # of another type: the form says so

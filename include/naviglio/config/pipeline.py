@@ -147,7 +147,7 @@ def _pipeline(data: dict[str, Any], folder: Path) -> tuple[Pipeline | None, list
     target_schema = form.target_schema if form else str(data.get("target_schema", "public"))
     problems += between_tables((*said, *transforms), {**transforms, **tables}, target_schema)
     members = {name: value for name, value in groups.items() if isinstance(value, tuple)}
-    problems += between_groups(members, said)
+    problems += between_groups(members, said, list(transforms))
     if form is None or problems:
         return None, problems
     made = tuple(_transform(name, one, form, tables, folder) for name, one in transforms.items())

@@ -181,9 +181,9 @@ def _capture_table(
     final = final_windows(table, ZoneInfo(site.pipeline.time_zone), moment.fence)
     captured = capture_table(reading, moment.wish, drift, final)
     if suspicious(captured, table.guard):
-        gone = str(captured.deletes)
-        text = f"{gone} of {captured.of} rows known before are gone"
-        _hold(site, landing, _question(group, table, head, "mass delete", text, gone))
+        text = f"{captured.deletes} of {captured.of} rows known before are gone"
+        found = f"{captured.deletes} {_asked_by(captured)}".strip()
+        _hold(site, landing, _question(group, table, head, "mass delete", text, found))
     elif captured.compared:
         landing.withdraw(head.number, table.name, "mass delete")
     return captured
@@ -203,6 +203,15 @@ def _reading(
         deleted_by=lambda files: _deleted_by(site, table, moment.head, files),
         kept=site.lake(table).schema_if_any,
     )  # fmt: skip
+
+
+def _asked_by(captured: Captured) -> str:
+    """Return which reading found deletes: an answer about one lets no other's land."""
+    if captured.part is None:
+        return ""
+    windows = (f"{window.start.isoformat()}/{window.end.isoformat()}"
+               for window in captured.part.windows)  # fmt: skip
+    return " ".join([captured.part.kind, *(["compared"] if captured.compared else []), *windows])
 
 
 def drift_question(group: Group, table: TableSpec, head: Head, drift: Drift) -> Question:

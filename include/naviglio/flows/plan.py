@@ -127,7 +127,8 @@ def _table(
         step = _step(reading, wish, drift, final_windows(table, zone, fence))
     lake, last, row = site.lake(table), reading.last, sides.ledger.get(str(table.target))
     return TablePlan(
-        group=group.name, table=table.name, way=reading.way, action=step.action, rows=step.rows,
+        group=group.name, table=table.name, way=f"{table.way} {table.modified}".strip(),
+        action=step.action, rows=step.rows,
         why=step.why, position=point_text(reading.schema, table, last.stream) if last else None,
         fence=point_text(reading.schema, table, fence.of(table.name)), held_by=fence.held_by,
         windows=ranges_of(step.windows, zone), sweep=step.sweep, drift=drift.texts,

@@ -19,6 +19,7 @@ from naviglio.model import ROW_HASH, Group, HashState, TableName, TableSchema, T
 from naviglio.ports import Scan
 from naviglio.quality.alike import alike
 from naviglio.quality.compare import Comparison, Found, Judge, comparison
+from naviglio.storage.engine import quoted
 
 _TRIES = 3
 
@@ -94,12 +95,12 @@ def _compared(
         scan = reading.scan(
             where=readable(table), hashes="both" if judge.column == ROW_HASH else "none"
         )
-        rows = living(table, snapshot.read(scan))
+        rows = snapshot.read(scan) if judge.marked else living(table, snapshot.read(scan))
         sides.load("expected", site.heard("reconcile", table.name, rows), judge)
-        sides.load("actual", actual, judge)
+        sides.load("actual", actual, replace(judge, marked=""))
         sides.differ(judge)
-        unseen = table.way == "stream" and table.deletes.way != "sweep"
-        return _verdict(table, "lake", sides, unseen=unseen)
+        blind = table.way == "stream" and table.deletes.way == "none"
+        return _verdict(table, "lake", sides, unseen="extra" if blind else "unseen")
 
 
 def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
@@ -127,7 +128,7 @@ def _lake_with_target(site: Site, table: TableSpec) -> Verdict:
             sides.load("actual", alike(actual, schema, described), Judge())
             if site.target.ledger().get(name) == row:
                 sides.differ(Judge())
-                return _verdict(table, "target", sides, unseen=False)
+                return _verdict(table, "target", sides)
     raise RetryableError(f"target {name!r} is being loaded all the time; try again later.")
 
 
@@ -146,7 +147,12 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
     if spec.way == "diff" and last.hashes is not None:
         return _judge_by_hash(reading, last.hashes, sides)
     if spec.way == "stream" and last.stream is not None:
-        moved = f"coalesce({newer(reading.schema, spec, last.stream)}, true)"
+        # Without a time a row is read each time or never; a time that no carrier holds is too old.
+        timeless = "true" if spec.nulls == "read" else "false"
+        moved = f"coalesce({newer(reading.schema, spec, last.stream)}, {timeless})"
+        if spec.deletes.column:
+            marked, seen = marks(reading.schema, spec.deletes.column), "class <> 'unseen'"
+            return Judge(column=spec.modified, in_flight=f"{seen} AND {moved}", marked=marked)
         if last.hashes is None:
             return Judge(column=spec.modified, in_flight=f"class <> 'extra' AND {moved}")
         # Of a swept table: a key that landed may have gone since; one that never did is a fault.
@@ -157,6 +163,12 @@ def _judge(reading: Reading, sides: Comparison) -> Judge:
     covered = {c.window for c in windows_from(reading).coverage}
     settled = covered - set(changed_windows(reading))
     return Judge(column=spec.event_time, in_flight=_outside(sorted(settled)))
+
+
+def marks(schema: TableSchema, name: str) -> str:
+    """Return the condition, to the local engine, that a row says of itself that it is deleted."""
+    flag = schema.column(name).kind == "bool"
+    return f"coalesce({quoted(name)}, false)" if flag else f"{quoted(name)} IS NOT NULL"
 
 
 def newer(schema: TableSchema, spec: TableSpec, point: int) -> str:
@@ -187,10 +199,11 @@ def _outside(windows: list[Window]) -> str:
     return f"NOT ({' OR '.join(inside)})" if inside else "true"
 
 
-def _verdict(table: TableSpec, against: str, sides: Comparison, *, unseen: bool) -> Verdict:
-    extra = sides.found("extra")
+def _verdict(table: TableSpec, against: str, sides: Comparison, unseen: str = "unseen") -> Verdict:
+    """Return what was found; `unseen` is the class of deletes that the capture can't see."""
     return Verdict(
         table=table.name, against=against, rows=sides.rows, missing=sides.found("missing"),
-        extra=Found() if unseen else extra, changed=sides.found("changed"),
-        unseen_deletes=extra if unseen else Found(), in_flight=sides.found("in flight"),
+        extra=Found() if unseen == "extra" else sides.found("extra"),
+        changed=sides.found("changed"), unseen_deletes=sides.found(unseen),
+        in_flight=sides.found("in flight"),
     )  # fmt: skip

@@ -182,6 +182,7 @@ def _commit(site: Site, work: Work, attempt: Attempt, result: Mapping[str, Any])
             f"Run `naviglio transform {site.pipeline.name} --whole` to compute all of it again."
         )
     check(one.name, landing.store.root, files, schema, one.day, int(result["rows"]))
+    _refuse_other_days(site, work, [str(Path(landing.store.root, file.path)) for file in files])
     part = Part(
         table=one.name, kind="snapshot" if work.days is None else "window", schema=schema,
         files=files, upserts=int(result["rows"]), event_time=one.day,
@@ -219,6 +220,19 @@ def _check_result(one: Transform, result: Mapping[str, Any], *, all_days: bool) 
             f"other days. Nothing was landed. Its day {one.day!r} must be that of the inputs in "
             "the pipeline's time zone, and depend on no other day. Correct the program, or "
             "declare the input that it reads beyond a day as `all`."
+        )
+
+
+def _refuse_other_days(site: Site, work: Work, files: Sequence[str]) -> None:
+    """Refuse a key that the output has on a day that was not computed: one would take its place."""
+    one, [table] = work.transform, work.transform.group.tables
+    if work.days is None or one.day in one.key:
+        return
+    if key := site.lake(table).elsewhere(files, one.day, work.days):
+        said = ", ".join(f"{name}={value}" for name, value in zip(one.key, key, strict=True))
+        raise DataError(
+            f"transform {one.name!r}: the key {said} stands on another day as well. Nothing was "
+            f"landed. Declare a `key` that is unique over all days, e.g. with {one.day!r} in it."
         )
 
 

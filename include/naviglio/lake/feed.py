@@ -36,6 +36,7 @@ def feed_of(table: DeltaTable, landing: str, since: LedgerRow | None) -> Feed | 
     if since is not None and (since.lake_table, since.version, since.batch) == loaded:
         return None
     why = _why_whole(table, landing, schema, since)
+    then = None if since is None or why else DeltaTable(table.table_uri, version=since.version)
     return Feed(
         lake_table=lake_table,
         landing=landing,
@@ -43,19 +44,18 @@ def feed_of(table: DeltaTable, landing: str, since: LedgerRow | None) -> Feed | 
         batch=number,
         schema=schema,
         why_whole=why,
-        batches=rows_of(table, schema)
-        if since is None or why
-        else _changes(table, since.version, schema),
+        batches=_changes(table, then, schema) if then else rows_of(table, schema),
         rows=_rows(table),
-        changed_rows=None if since is None or why else _touched(table, since.version),
-        gained=None if since is None or why else _gained(table, since.version),
+        changed_rows=_touched(table, then.version()) if then else None,
+        gained=_gained(table, then) if then else None,
+        evolved=then is not None and logical_schema(then).names != schema.names,
     )
 
 
-def _gained(table: DeltaTable, since: int) -> int | None:
+def _gained(table: DeltaTable, then: DeltaTable) -> int | None:
     """Count how many rows more a lake table has than in a version before."""
-    then, now = _rows(DeltaTable(table.table_uri, version=since)), _rows(table)
-    return None if then is None or now is None else now - then
+    before, now = _rows(then), _rows(table)
+    return None if before is None or now is None else now - before
 
 
 def _rows(table: DeltaTable) -> int | None:
@@ -150,17 +150,16 @@ def _why_whole(
     return why or ("" if only_adds(before, schema) else "the logical schema changed")
 
 
-def _changes(table: DeltaTable, since: int, schema: TableSchema) -> Iterator[pa.RecordBatch]:
+def _changes(table: DeltaTable, then: DeltaTable, schema: TableSchema) -> Iterator[pa.RecordBatch]:
     """Stream the touched keys: with their rows as of now, or as deletes."""
     wanted, same = arrow_schema(schema, changes=True), same_key(schema)
     with _files_may_go(table), local_engine() as engine:
-        # A living row of a touched key stands in a file that came after `since`: each commit that
+        # A living row of a touched key stands in a file that came after `then`: each commit that
         # touched it wrote it anew, and a compaction writes all its rows to a new file.
-        before = data_files(DeltaTable(table.table_uri, version=since))
-        view_files(engine, "s", data_files(table) - before, arrow_schema(schema))
+        view_files(engine, "s", data_files(table) - data_files(then), arrow_schema(schema))
         keys = [quoted(name) for name in schema.key]  # delta-rs parses them as SQL too
         feed = table.load_cdf(
-            starting_version=since + 1, ending_version=table.version(), columns=keys
+            starting_version=then.version() + 1, ending_version=table.version(), columns=keys
         )
         engine.register("feed", pa.RecordBatchReader.from_stream(feed))
         each = ", ".join(f"any_value({key}) AS {key}" for key in keys)

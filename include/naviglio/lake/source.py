@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Source:
     def check(self) -> None:
         """Name the first file that isn't what the manifest says.
 
-        Raises StorageError (missing, cut, of other rows) or DataError (of other types).
+        Raises StorageError (missing, cut, of other bytes or rows) or DataError (of other types).
         """
         for file in self.part.files:
             found, types = self._found(file)
@@ -65,6 +66,11 @@ class Source:
                 raise StorageError(
                     f"landing file {self._path(file)} holds {found[0]} bytes and {found[1]} rows; "
                     f"its manifest says {file.bytes} bytes and {file.rows} rows. {_MEND}"
+                )
+            if self._digest(file) != file.sha256:
+                raise StorageError(
+                    f"landing file {self._path(file)} is not the one that landed: its SHA-256 is "
+                    f"another than its manifest's. {_MEND}"
                 )
             other = [
                 f.name
@@ -104,6 +110,10 @@ class Source:
                 f"landing file {path} can't be read ({type(error).__name__}); its manifest says "
                 f"{file.bytes} bytes and {file.rows} rows. {_MEND}"
             ) from error
+
+    def _digest(self, file: DataFile) -> str:
+        with self._path(file).open("rb") as raw:
+            return hashlib.file_digest(raw, "sha256").hexdigest()
 
     def _path(self, file: DataFile) -> Path:
         return Path(self.root) / file.path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ from naviglio.lake.schema import logical_schema
 from naviglio.lake.source import read_files
 from naviglio.model import DELETE, OP, LedgerRow, Manifest, Part, TableSchema, Window
 from naviglio.ports import Feed
-from naviglio.storage.engine import local_engine, view_files
+from naviglio.storage.engine import local_engine, quoted, view_files
 
 __all__ = ["Applied", "Compacted", "Images", "LakeTable", "Seen"]
 
@@ -172,6 +173,24 @@ class LakeTable:
         inside = in_windows(schema.column(event_time), [window], "")
         rows = pa.RecordBatchReader.from_stream(table.scan([event_time], inside))
         return sum(batch.num_rows for batch in rows)
+
+    def elsewhere(
+        self, files: Sequence[str], day: str, days: Collection[date]
+    ) -> tuple[object, ...] | None:
+        """Return a key in these files that a row of another day than `days` has; None for none."""
+        table = self._open()
+        if table is None or not files:
+            return None
+        schema = logical_schema(table)
+        keys = ", ".join(quoted(name) for name in schema.key)
+        listed = ", ".join(f"'{one}'" for one in sorted(days)) or "NULL"
+        with local_engine() as engine:
+            view_files(engine, "t", data_files(table), arrow_schema(schema))
+            engine.read_parquet(list(files)).create_view("s")
+            return engine.execute(
+                f"SELECT {keys} FROM s SEMI JOIN (FROM t WHERE {quoted(day)} NOT IN ({listed}))"
+                f" AS t ON {same_key(schema)} LIMIT 1"
+            ).fetchone()
 
     def deleted_by(self, files: Sequence[str]) -> int:
         """Return how many of its rows the deletes in these files of changes would take away."""

@@ -259,6 +259,7 @@ def _question_name(question: Question) -> str:
 def _covers(answer: Question, question: Question) -> bool:
     if (answer.table, answer.kind) != (question.table, question.kind):
         return False
-    if question.kind == "mass delete":
-        return int(question.found) <= int(answer.found)
-    return answer.found == question.found
+    if question.kind != "mass delete":
+        return answer.found == question.found
+    (asked, _, by), (accepted, _, of) = (one.found.partition(" ") for one in (question, answer))
+    return by == of and int(asked) <= int(accepted)

@@ -118,7 +118,7 @@ def _staged(
             log.info("load of %s by merge after all: %s", spec.target, error)
             feed = all_rows(why)
     batches, whole = _Peeked(feed.batches), bool(feed.why_whole)
-    if not whole and not batches.any:
+    if not whole and not batches.any and not feed.evolved:
         return feed, None
     staging = target.stage(attempt, feed.schema, iter(batches), whole=whole)
     return feed, replace(staging, rebuild=plan.rebuild)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NAMED = 10  # keys that a verdict names
 JUDGE = "_judge"
+GONE = "gone"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,13 @@ class Judge:
     `column` is that value's name in the batches; `in_flight` is a condition over the differences'
     columns `class` (missing, extra, changed), `expected` and `actual` (the value on either side).
     The key's columns are `_key_0`, `_key_1` ... there: whatever they are called, they meet none.
+    `marked` is a condition over the columns of the expected rows: such a row says that it is gone.
+    With it, an extra row that is not marked is of the class `unseen`.
     """
 
     column: str = ""
     in_flight: str = "false"
+    marked: str = ""
 
 
 class Comparison:
@@ -59,18 +63,30 @@ class Comparison:
         with streamed(self._engine, "incoming", fitted, schema):
             self._engine.execute(
                 f"CREATE TABLE {side} AS SELECT {self._named_keys()}, "
-                f"hash({content}) AS _content, {value} AS {JUDGE} FROM incoming"
+                f"hash({content}) AS _content, {value} AS {JUDGE}, "
+                f"{judge.marked or 'false'} AS _gone FROM incoming"
             )
+        if judge.marked:
+            self._engine.execute(f"CREATE TABLE {GONE} AS FROM {side} WHERE _gone")
+            self._engine.execute(f"DELETE FROM {side} WHERE _gone")
         [(self.rows,)] = self._engine.execute(f"SELECT count(*) FROM {side}").fetchall()
 
     def differ(self, judge: Judge) -> None:
         """Find the differences and which of them are in flight."""
         keys = ", ".join(self._key)
+        if not judge.marked:
+            self._engine.execute(f"CREATE TABLE {GONE} AS FROM expected WHERE false")
+        extra = (
+            "CASE WHEN g._content IS NULL THEN 'unseen' ELSE 'extra' END"
+            if judge.marked
+            else "'extra'"
+        )
         self._engine.execute(
             f"CREATE TABLE differences AS SELECT {keys}, CASE "
-            "WHEN a._content IS NULL THEN 'missing' WHEN e._content IS NULL THEN 'extra' "
-            f"ELSE 'changed' END AS class, e.{JUDGE} AS expected, a.{JUDGE} AS actual "
-            f"FROM expected e FULL JOIN actual a USING ({keys}) "
+            f"WHEN a._content IS NULL THEN 'missing' WHEN e._content IS NULL THEN {extra} "
+            f"ELSE 'changed' END AS class, coalesce(e.{JUDGE}, g.{JUDGE}) AS expected, "
+            f"a.{JUDGE} AS actual FROM expected e FULL JOIN actual a USING ({keys}) "
+            f"LEFT JOIN {GONE} g USING ({keys}) "
             "WHERE e._content IS DISTINCT FROM a._content"
         )
         self._engine.execute(

@@ -312,6 +312,13 @@ WRONG = {
         HEAD + "tables: {a: {capture: diff}, b: {capture: diff}}\ngroups:\n  A: [b]\n",
         "5: groups.A: has the name of table 'a', which is not in it. Rename the group",
     ),
+    "group named like a transform": (
+        HEAD + "tables:\n  a: {capture: {where: m}, deletes: none, event_time: at}\n"
+        "  b: {capture: diff}\n"
+        "transforms:\n  both: {program: p.sql, key: [d], day: d, inputs: {a: day}}\n"
+        "groups: {both: [b]}\n",
+        "groups.both: has the name of transform 'both'",
+    ),
     "groups but for case": (
         HEAD + "tables: {a: {capture: diff}, b: {capture: diff}}\ngroups: {g: [a], G: [b]}\n",
         "4: groups.G: has the name of group 'g'",

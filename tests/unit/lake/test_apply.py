@@ -160,13 +160,16 @@ def test_a_stranger_is_refused(lake: LakeTable, landing: Landing, tmp_path: Path
 
 
 def test_a_damaged_landing_file_is_named(lake: LakeTable, landing: Landing) -> None:
-    """A missing or cut file stops the apply before anything is written."""
+    """A missing, cut or flipped file stops the apply before anything is written."""
     landing.add("snapshot", [row(1, "a"), row(2, "b")])
     part = landing.batches[0][1]
     assert part is not None
     file = landing.root / part.files[0].path
     content = file.read_bytes()
-    for damage in (lambda: file.write_bytes(content[:-9]), file.unlink):
+    flipped = bytes([*content[:40], content[40] ^ 1, *content[41:]])
+    for damage in (
+        lambda: file.write_bytes(flipped), lambda: file.write_bytes(content[:-9]), file.unlink,
+    ):  # fmt: skip
         damage()
         with pytest.raises(StorageError, match=file.name):
             landing.apply(lake)

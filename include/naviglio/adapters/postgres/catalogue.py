@@ -12,6 +12,8 @@ from naviglio.adapters.postgres.types import CatalogueColumn, can_be_key, kind_o
 from naviglio.described import Described, schema_of
 from naviglio.model import TableName, TableSchema
 
+LATE = {"m": "a materialized view", "f": "a foreign table"}  # by relkind
+
 
 def relation(name: TableName) -> str:
     """Return the statement that finds a table: its oid, kind and whether its rows may be read."""

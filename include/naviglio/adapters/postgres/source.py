@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -47,10 +48,12 @@ class PostgresSource:
 
     def describe(self, table: TableName, key: Sequence[str]) -> TableSchema:
         """Return the logical schema; an empty `key` asks for the table's primary key."""
-        oid = self._oid(table)
+        found = self._found(table)
+        oid = int(found["oid"])
         columns = [CatalogueColumn(**row) for row in self._rows(catalogue.columns(oid))]
         indexes = [catalogue.unique_index(row) for row in self._rows(catalogue.keys(oid))]
-        return catalogue.schema_with_key(table, columns, key, indexes)
+        schema = catalogue.schema_with_key(table, columns, key, indexes)
+        return replace(schema, late=catalogue.LATE.get(found["kind"], ""))
 
     def fence(self, margin_s: float, safety_lag_s: float | None) -> Fence:
         """Return the bound of modification times, read now; ConfigError where it can't be known."""
@@ -79,7 +82,7 @@ class PostgresSource:
         [found] = self._rows(f"SELECT {REACHED} AS reached")
         self._fenced_at = max(self._fenced_at, int(found["reached"]))
 
-    def _oid(self, table: TableName) -> int:
+    def _found(self, table: TableName) -> Row:
         found = self._rows(catalogue.relation(table))
         if not found:
             names = [row["name"] for row in self._rows(catalogue.tables(table))]
@@ -88,7 +91,7 @@ class PostgresSource:
             raise ConfigError(
                 f"{self._where}: no right to read {table}. Grant it SELECT, and its schema USAGE."
             )
-        return int(found[0]["oid"])
+        return found[0]
 
     def _rows(self, statement: str) -> list[Row]:
         with translated(self._where, SourceError), self._asking.session() as connection:
