@@ -204,20 +204,20 @@ class TestDuckTarget(TargetContract):
         first.close()
         second.close()
 
-    # --- what is written anew, and what is merged ------------------------------------------------
+    # --- what stays, and where -------------------------------------------------------------------
 
     @pytest.mark.parametrize("whole", [False, True])
-    def test_equal_rows_stay_where_they_are(
+    def test_rows_stay_where_they_are(
         self, target: Target, name: TableName, *, whole: bool
     ) -> None:
-        """Only what differs is deleted and inserted."""
+        """What differs is updated in its place, in the columns that change."""
         load(target, name, [person(n) for n in range(5)], whole=True)
         gone = [] if whole else [deleted(4)]
         counts = load(target, name, [person(0), person(1), person(2, "Bob"), person(3), *gone],
                       whole=whole)  # fmt: skip
         assert counts == LoadCounts(updated=1, deleted=1, unchanged=3)
         places = self.ask(f"SELECT id, rowid AS place FROM {table(CATALOGUE, name)} ORDER BY id")
-        assert [(row["id"], row["place"]) for row in places] == [(0, 0), (1, 1), (2, 5), (3, 3)]
+        assert [(row["id"], row["place"]) for row in places] == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
     @pytest.mark.parametrize("whole", [False, True])
     def test_values_that_only_the_target_has_stay(
@@ -231,7 +231,7 @@ class TestDuckTarget(TargetContract):
         stored = [(row["id"], row["name"], row["own"]) for row in self.stored(name) or []]
         assert stored == [(1, "Bob", "mine"), (2, "Ada", "mine"), (3, "Ada", "new")]
 
-    def test_a_table_that_others_refer_to_is_merged(self, target: Target, name: TableName) -> None:
+    def test_a_table_that_others_refer_to_is_loaded(self, target: Target, name: TableName) -> None:
         """Its rows could not be deleted, not even to be inserted again."""
         self.make(name, amount="DECIMAL(9,2)", unique=True)
         load(target, name, [person(1), person(2)])

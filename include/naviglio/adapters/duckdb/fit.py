@@ -37,7 +37,6 @@ class Found:
     unique: tuple[frozenset[str], ...]  # folded columns of each primary key and unique constraint
     checks: tuple[str, ...]  # expressions
     columns: tuple[FoundColumn, ...]
-    referenced: bool  # a foreign key refers to a table of this name
 
     def column(self, name: str) -> FoundColumn | None:
         """Return the column that DuckDB takes for `name`."""
@@ -46,12 +45,6 @@ class Found:
     def lacks(self, schema: TableSchema) -> list[Column]:
         """Return the columns of `schema` that the table does not have."""
         return [column for column in schema.columns if self.column(column.name) is None]
-
-    def is_only(self, schema: TableSchema) -> bool:
-        """Tell whether a row that is deleted and inserted again from `schema` has lost nothing."""
-        loaded = {fold(name) for name in schema.names}
-        own = [one for one in self.columns if not one.computed and fold(one.name) not in loaded]
-        return not own and not self.referenced
 
 
 _ALIKE = ("'a'", "'A'", "'á'")  # NOCASE and NOACCENT take two of them for one
@@ -77,11 +70,6 @@ SELECT constraint_type, constraint_column_names, expression FROM duckdb_constrai
 WHERE database_name = ? AND schema_name = ? AND table_name = ?
 """
 
-_REFERENCED = """
-SELECT count(*) FROM duckdb_constraints()
-WHERE database_name = ? AND constraint_type = 'FOREIGN KEY' AND referenced_table = ?
-"""
-
 
 def find(connection: duckdb.DuckDBPyConnection, catalogue: str, target: TableName) -> Found | None:
     """Read what the catalogue says of a table; None when it is absent."""
@@ -102,7 +90,6 @@ def find(connection: duckdb.DuckDBPyConnection, catalogue: str, target: TableNam
                 ),
                 checks=tuple(text for kind, _, text in constraints if kind == "CHECK"),
                 columns=_columns(connection, place, is_table=is_table),
-                referenced=rows(connection, _REFERENCED, catalogue, name) != [(0,)],
             )  # fmt: skip
     return None
 

@@ -152,45 +152,6 @@ def insert(merge: Merge) -> str:
     return f"INSERT INTO {merge.target} ({names}) {staged(merge, alive=True)}"
 
 
-def merge_statement(merge: Merge, *, fold: bool) -> str:
-    """Return the MERGE; `fold`: some key is staged twice.
-
-    A row that is stored as it is staged stays untouched. RETURNING would double its time: `tally`
-    counts before it, in the same transaction.
-    """
-    names = merge.schema.names
-    parts = [
-        f"MERGE INTO {merge.target} AS t USING ({changes(merge, fold=fold)}) AS s",
-        f"ON {same_key(merge)}",
-    ]
-    if not merge.whole:
-        parts.append(f"WHEN MATCHED AND s.{quote(OP)} = {literal(DELETE)} THEN DELETE")
-    if changing := _changing(merge):
-        new = ", ".join(f"{quote(n)} = s.{quote(n)}" for n in changing)
-        parts.append(f"WHEN MATCHED AND ({any_differs(merge)}) THEN UPDATE SET {new}")
-    upsert = "" if merge.whole else f" AND s.{quote(OP)} = {literal(UPSERT)}"
-    values = ", ".join(f"s.{quote(n)}" for n in names)
-    parts.append(f"WHEN NOT MATCHED{upsert} THEN INSERT ({columns(names)}) VALUES ({values})")
-    if merge.whole:
-        parts.append("WHEN NOT MATCHED BY SOURCE THEN DELETE")
-    return "\n".join(parts)
-
-
-def tally(merge: Merge, *, fold: bool) -> str:
-    """Return the query of the rows that `merge_statement` is going to insert, update and delete."""
-    new = f"t.{quote(merge.schema.key[0])} IS NULL"
-    upsert = "true" if merge.whole else f"s.{quote(OP)} = {literal(UPSERT)}"
-    gone = f"count(*) FILTER (NOT ({new}) AND NOT ({upsert}))"
-    if merge.whole:
-        gone = f"(SELECT count(*) FROM {merge.target}) - count(*) FILTER (NOT ({new}))"
-    return (
-        f"SELECT count(*) FILTER ({new} AND {upsert}),"
-        f" count(*) FILTER (NOT ({new}) AND {upsert} AND ({any_differs(merge)})), {gone}"
-        f" FROM ({changes(merge, fold=fold)}) AS s"
-        f" LEFT JOIN {merge.target} AS t ON {same_key(merge)}"
-    )
-
-
 # --- one column -----------------------------------------------------------------------------------
 
 
@@ -233,7 +194,7 @@ def _beyond(column: Column) -> str:
     return rf"regexp_replace({told}, '^(\S+)(.*) BC$', '\1 (BC)\2')"
 
 
-def _changing(merge: Merge) -> list[str]:
+def changing(merge: Merge) -> list[str]:
     """Return the columns to compare and to set: of the key those whose equals may differ."""
     key = {n for n in merge.schema.key if merge.found[n].spelled not in _FLOATS}
     return [name for name in merge.schema.names if name not in key]
@@ -249,20 +210,15 @@ def same_key(merge: Merge) -> str:
     return " AND ".join(f"t.{quote(n)} = s.{quote(n)}" for n in merge.schema.key)
 
 
-def any_differs(merge: Merge) -> str:
-    """Return the condition that `t` is not stored as `s` is staged."""
-    differing = [_differs(n, merge.found[n].spelled) for n in _changing(merge)]
-    return " OR ".join(differing) or "false"
-
-
-def _differs(name: str, spelled: str) -> str:
-    one, other = f"t.{quote(name)}", f"s.{quote(name)}"
+def differs(merge: Merge, name: str) -> str:
+    """Return the condition that a column of `t` is not stored as `s` is staged."""
+    spelled, one, other = merge.found[name].spelled, f"t.{quote(name)}", f"s.{quote(name)}"
     if spelled == "JSON":
         return f"{one}::VARCHAR IS DISTINCT FROM {other}::VARCHAR"
-    differs = f"{one} IS DISTINCT FROM {other}"
+    distinct = f"{one} IS DISTINCT FROM {other}"
     if spelled in _FLOATS:  # 0.0 and -0.0 are equal
-        return f"{differs} OR signbit({one}) <> signbit({other})"
-    return differs
+        return f"({distinct} OR coalesce(signbit({one}) <> signbit({other}), false))"
+    return distinct
 
 
 def _texts(alias: str, names: Sequence[str]) -> str:

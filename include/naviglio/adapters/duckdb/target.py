@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from naviglio import refusals
-from naviglio.adapters.duckdb import ledger, rewrite
+from naviglio.adapters.duckdb import differing, ledger
 from naviglio.adapters.duckdb import merge as sql
 from naviglio.adapters.duckdb import staging as stagings
 from naviglio.adapters.duckdb.errors import is_about_rows, said, translate
@@ -178,9 +178,8 @@ class DuckTransaction:
             self.connection.execute(sql.insert(job))  # whose key's index refuses twins
             return LoadCounts(inserted=living)
         fold = self._refuse_twins(target, job)
-        change = self._rewrite if found.is_only(job.schema) else self._merge
-        (inserted, updated, deleted), done = change(job, fold=fold)
-        if not done:
+        (inserted, updated, deleted), done = self._change(job, fold=fold)
+        if done != (inserted, updated, deleted):
             raise TargetError(
                 f"target {str(target)!r}: the load touched other rows than the {inserted} to be "
                 f"inserted, {updated} updated and {deleted} deleted. Nothing was loaded."
@@ -190,20 +189,20 @@ class DuckTransaction:
             unchanged=living - inserted - updated,
         )  # fmt: skip
 
-    def _rewrite(self, job: sql.Merge, *, fold: bool) -> tuple[_Counts, bool]:
-        """Delete and insert what differs; tell how much, and whether the server did as much."""
-        self.connection.execute(rewrite.find_work(job, fold=fold))
-        counts = inserted, updated, deleted = fetch(self.connection, rewrite.count_work())[0]
-        ((gone,),) = fetch(self.connection, rewrite.delete_old(job))
-        ((come,),) = fetch(self.connection, rewrite.insert_new(job))
-        self.connection.execute(rewrite.drop_work())
-        return counts, (gone, come) == (updated + deleted, inserted + updated)
+    def _change(self, job: sql.Merge, *, fold: bool) -> tuple[_Counts, _Counts]:
+        """Change what differs; return how many rows that is, and how many the server changed."""
+        self.connection.execute(differing.find_work(job, fold=fold))
+        inserted, updated, deleted, *flags = fetch(self.connection, differing.count_work(job))[0]
+        changed = [name for name, flag in zip(sql.changing(job), flags, strict=True) if flag]
+        # What goes makes room for what comes.
+        gone = self._done(differing.delete_gone(job)) if deleted else 0
+        new = self._done(differing.update_changed(job, changed)) if updated else 0
+        come = self._done(differing.insert_new(job)) if inserted else 0
+        self.connection.execute(differing.drop_work())
+        return (inserted, updated, deleted), (come, new, gone)
 
-    def _merge(self, job: sql.Merge, *, fold: bool) -> tuple[_Counts, bool]:
-        """Merge; tell how many rows were to be changed, and whether the server did as many."""
-        counts = fetch(self.connection, sql.tally(job, fold=fold))[0]
-        ((touched,),) = fetch(self.connection, sql.merge_statement(job, fold=fold))
-        return counts, touched == sum(counts)
+    def _done(self, statement: str) -> int:
+        return int(fetch(self.connection, statement)[0][0])
 
     def _refuse_flaws(self, target: TableName, job: sql.Merge) -> int:
         """Refuse rows that don't fit; count the living."""

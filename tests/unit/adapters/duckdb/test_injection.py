@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from naviglio.adapters.duckdb import differing
 from naviglio.adapters.duckdb import merge as sql
-from naviglio.adapters.duckdb import rewrite
 from naviglio.adapters.duckdb.fit import FoundColumn
 from naviglio.adapters.duckdb.sql import quote, table
 from naviglio.adapters.duckdb.staging import create_staging, staging_table
@@ -61,11 +61,11 @@ def of_target(schema: TableSchema, name: str) -> Iterator[str]:
     yield from (sql.add_column(name, column) for column in schema.columns)
     yield sql.insert(job)
     for one in (job, replace(job, whole=True)):
-        yield sql.merge_statement(one, fold=not one.whole)
-        yield sql.tally(one, fold=not one.whole)
-        yield rewrite.find_work(one, fold=not one.whole)
-    yield rewrite.delete_old(job)
-    yield rewrite.insert_new(job)
+        yield differing.find_work(one, fold=not one.whole)
+    yield differing.count_work(job)
+    yield differing.delete_gone(job)
+    yield differing.update_changed(job, sql.changing(job))
+    yield differing.insert_new(job)
     yield sql.survey(job, sql.flaws(job))
     yield from (sql.flawed_key(job, flaw) for flaw in sql.flaws(job))
     yield sql.keys(job)
