@@ -296,13 +296,15 @@ class HashState:
 class TablePosition:
     """How far one table is."""
 
-    way: str  # e.g. `stream modified_at of app.orders`; another way starts with a snapshot
+    way: str  # e.g. `stream modified_at`; another way starts with a snapshot
     stream: int | None = None  # all below is landed; of times, nanoseconds since 1970 UTC
     coverage: tuple[Coverage, ...] = ()
     hashes: HashState | None = None
     rows: int = 0  # that the table had at least, as far as is known; a guide for the delete guard
     schema: TableSchema | None = None  # of the last landed rows; drift is told from it
     removed: tuple[str, ...] = ()  # columns that the source lost and the lake keeps
+    source: str = ""  # whose rows they are; empty in positions of before it was kept
+    marked: str = ""  # the column whose marks of deletion have been looked for in all of them
 
 
 @dataclass(frozen=True, kw_only=True)

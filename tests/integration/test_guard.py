@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from naviglio.errors import QuestionError
@@ -276,3 +278,29 @@ def test_an_answer_about_a_day_lets_no_other_deletes_land(line: Line) -> None:
         line.run()
     line.partitions(past_day(line))
     assert len(line.target_rows()) == 650
+
+
+def test_a_guard_without_its_lake_goes_by_what_was_covered(line: Line, tmp_path: Path) -> None:
+    """While the lake is away, or lacks a batch, its rows tell nothing."""
+    line.declare(t=STREAM.replace("}, deletes", "}, event_time: day, deletes"))
+    line.source(TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 300) n")
+    line.run()
+    line.partitions(past_day(line))
+    line.source("DELETE FROM t WHERE id > 10")
+    line.lake_of().rename(tmp_path / "away")
+    with pytest.raises(QuestionError, match="290 of 300"):
+        line.partitions(past_day(line))
+
+
+def test_an_accepted_day_stays_accepted_beside_another(line: Line) -> None:
+    """An answer names the days that lose rows: one more that is read with them changes nothing."""
+    filled(line, WINDOWS)
+    line.source("DELETE FROM t WHERE id > 100")
+    asked(line, "200 of 300")
+    line.accept()
+    line.source(
+        "INSERT INTO t (id, name, day) SELECT 1000 + n, 'x', now() - interval '1 day' * (2 + n % 2)"
+        " FROM generate_series(1, 20) n"
+    )
+    line.verify()
+    assert line.agrees()

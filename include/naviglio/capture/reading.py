@@ -59,7 +59,8 @@ class Reading:
     hash_spec: str
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
-    held: Callable[[Window | None], int]  # rows of the lake table with their event time in it; all
+    # Rows of the lake table with their event time in it, or all; None while it lacks a batch.
+    held: Callable[[Window | None], int | None]
     # Files of changes -> rows of the lake table that they delete; None while it lacks a batch.
     deleted_by: Callable[[list[str]], int | None]
     kept: Callable[[], TableSchema | None]  # of the lake table, with columns that the source lost
@@ -138,6 +139,7 @@ class Captured:
     deletes: int = 0
     of: int = 0
     compared: bool = False
+    lost: tuple[Window, ...] = ()  # the windows in which rows would vanish
 
 
 def need_one_moment(snapshot: Snapshot, of: object, what: str) -> None:
@@ -167,10 +169,9 @@ def refuse_torn(spec: TableSpec, snapshot: Snapshot) -> None:
 
 
 def way_of(spec: TableSpec) -> str:
-    """Return a table's way as its position records it: also whose rows, and what marks deletes."""
+    """Return a table's way as its position records it."""
     column = spec.event_time if spec.way == "windows" else spec.modified
-    marked = f", deletes by {spec.deletes.column}" if spec.deletes.column else ""
-    return f"{f'{spec.way} {column}'.strip()} of {spec.source}{marked}"
+    return f"{spec.way} {column}".strip()
 
 
 def rows_of(files: Iterable[DataFile]) -> int:

@@ -32,12 +32,23 @@ def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     return _between(reading, last, since, bound)
 
 
+def since_of(spec: TableSpec, last: TablePosition) -> int | None:
+    """Return where a stream goes on; None where marks of deletion were not looked for before."""
+    unread = spec.deletes.column and last.source and last.marked != spec.deletes.column
+    return None if unread else last.stream
+
+
 def begin(reading: Reading, bound: int, why: str) -> Captured:
     """Land the first rows of a stream as changes, where no one moment of the source can be read.
 
     All rows below the fence that nobody changes meanwhile are there; the others come later.
     """
-    captured = _between(reading, TablePosition(way=reading.way), None, bound)
+    return again(reading, TablePosition(way=reading.way), bound, why)
+
+
+def again(reading: Reading, last: TablePosition, bound: int, why: str) -> Captured:
+    """Land all rows below the fence as changes: what is absent stays as it is."""
+    captured = _between(reading, last, None, bound)
     part = captured.part or reading.part(kind="stream")
     return replace(captured, part=replace(part, why=why))
 
@@ -61,7 +72,9 @@ def _between(reading: Reading, last: TablePosition, low: int | None, high: int) 
     part = reading.part(
         kind="stream", files=files, upserts=rows_of(files) - deletes, deletes=deletes
     )
-    known = 0 if low is None or not deletes else max(last.rows, reading.held(None)) + part.upserts
+    known = 0
+    if deletes and last.stream is not None:
+        known = max(last.rows, reading.held(None) or 0) + (part.upserts if low is not None else 0)
     captured = Captured(position=position, part=part, deletes=deletes if known else 0, of=known)
     if not suspicious(captured, reading.spec.guard):
         return captured

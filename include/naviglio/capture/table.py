@@ -9,7 +9,7 @@ from typing import Literal
 from naviglio.capture.diff import diff
 from naviglio.capture.drift import Drift, drift, old_rows_gained, returned
 from naviglio.capture.reading import Captured, Reading, refuse_torn
-from naviglio.capture.stream import begin, refuse_nulls, stream
+from naviglio.capture.stream import again, begin, refuse_nulls, since_of, stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
 from naviglio.capture.windows import (
@@ -20,7 +20,7 @@ from naviglio.capture.windows import (
     windows_from,
 )
 from naviglio.errors import DataError, RetryableError
-from naviglio.model import HashState, TablePosition, TableSchema, Window
+from naviglio.model import HashState, Part, TablePosition, TableSchema, Window
 from naviglio.ports import Scan, Snapshot
 
 
@@ -63,8 +63,18 @@ def capture_table(
     # A partition brings an added column to its own rows only: the drift stays to be dealt with.
     partial = captured.part.kind == "window" and wish.windows and reading.last
     known = (reading.last.schema if partial and reading.last else None) or reading.schema
-    position = replace(captured.position, schema=known, removed=_removed(reading.last, known))
+    position = replace(
+        captured.position, schema=known, removed=_removed(reading.last, known),
+        source=str(reading.spec.source), marked=_marked(reading, captured.part),
+    )  # fmt: skip
     return replace(captured, part=replace(captured.part, drift=changed.texts), position=position)
+
+
+def _marked(reading: Reading, part: Part) -> str:
+    """Return the column whose marks all landed rows have been looked at for."""
+    if part.kind == "window" and reading.spec.way == "stream" and reading.last:
+        return reading.last.marked
+    return reading.spec.deletes.column or ""
 
 
 def _removed(last: TablePosition | None, now: TableSchema) -> tuple[str, ...]:
@@ -77,8 +87,11 @@ def _removed(last: TablePosition | None, now: TableSchema) -> tuple[str, ...]:
 
 def drift_of(reading: Reading) -> Drift:
     """Return how the table's schema differs from its last landed one."""
-    last = reading.last
+    last, source = reading.last, str(reading.spec.source)
     found = drift(last.schema, reading.schema) if last and last.schema else Drift()
+    if last and last.source not in ("", source):
+        other = f"the source table was {last.source}, is {source}"
+        found = replace(found, other=(*found.other, other))
     kept = reading.kept() if found.added else None
     if last is None or kept is None:
         return found
@@ -144,6 +157,10 @@ def _changes(reading: Reading, last: TablePosition) -> Captured:
     since = last.stream
     if reading.hashes == "none":
         last = replace(last, hashes=None)  # a list that isn't kept up would miss keys later
+    if since_of(reading.spec, last) is None:
+        why = f"{reading.spec.deletes.column!r} marks rows that landed as living"
+        found = again(reading, last, reading.bound, why) if reading.bound is not None else None
+        return found or Captured(position=last)
     captured = stream(reading, last, since)
     if last.hashes and due(reading, last.hashes):
         return replace(sweep(reading, captured, last.hashes), compared=True)

@@ -32,25 +32,27 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
     need_one_moment(reading.snapshot, reading.spec.source, "reading partitions again")
     last = windows_from(reading)
     kept = [c for c in last.coverage if not any(_overlap(c.window, w) for w in windows)]
-    # What was read of a window once, a stream has changed since, and marked rows never land.
-    same = reading.spec.way == "windows" and not reading.spec.deletes.column
-    known = {c.window: c.rows for c in last.coverage} if same else {}
+    known = {c.window: c.rows for c in last.coverage}
     files: list[DataFile] = []
     coverage: list[Coverage] = []
-    lost = before = 0
+    before, lost = 0, {window: 0 for window in windows}
     for number, window in enumerate(windows):
         landed, covered = _read_window(reading, window, f"window-{number:03d}")
         files.extend(landed)
         if _is_final(reading, window):
             coverage.append(covered)
-        there = max(reading.held(window), known.get(window, 0))
+        held = reading.held(window)  # what was read once, a stream may have changed since
+        there = known.get(window, 0) if held is None else held
         before += there
-        lost += max(0, there - rows_of(landed))
+        lost[window] = max(0, there - rows_of(landed))
     part = reading.part(
         kind="window", files=tuple(files), upserts=rows_of(files), windows=joined(windows)
     )
     position = replace(last, coverage=tuple(sorted((*kept, *coverage), key=lambda c: c.window)))
-    return Captured(position=position, part=part, deletes=lost, of=before)
+    return Captured(
+        position=position, part=part, deletes=sum(lost.values()), of=before,
+        lost=tuple(window for window, rows in lost.items() if rows),
+    )  # fmt: skip
 
 
 def _is_final(reading: Reading, window: Window) -> bool:

@@ -199,25 +199,28 @@ def _reading(
         at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
-        held=lambda window: site.lake(table).held(table.event_time, window),
+        held=lambda window: _held(site, table, moment.head, window),
         deleted_by=lambda files: _deleted_by(site, table, moment.head, files),
         kept=site.lake(table).schema_if_any,
     )  # fmt: skip
 
 
 def _asked_by(captured: Captured) -> str:
-    """Return which reading found deletes: an answer about one lets no other's land."""
-    if captured.part is None:
-        return ""
-    windows = (f"{window.start.isoformat()}/{window.end.isoformat()}"
-               for window in captured.part.windows)  # fmt: skip
-    return " ".join([captured.part.kind, *(["compared"] if captured.compared else []), *windows])
+    """Return what found deletes: windows that lost rows, marks, or a comparison of all (empty)."""
+    if captured.lost:
+        return " ".join(f"{w.start.isoformat()}/{w.end.isoformat()}" for w in captured.lost)
+    return "" if captured.compared else "marks"
 
 
 def drift_question(group: Group, table: TableSpec, head: Head, drift: Drift) -> Question:
     """Return what is asked of a table whose schema changed in another way than by new columns."""
     found = "; ".join(drift.other)
     return _question(group, table, head, "drift", f"its schema drifted: {found}", found)
+
+
+def _held(site: Site, table: TableSpec, head: Head, window: Window | None) -> int | None:
+    lake = site.lake(table)
+    return lake.held(table.event_time, window) if lake.number() == head.number else None
 
 
 def _deleted_by(site: Site, table: TableSpec, head: Head, files: list[str]) -> int | None:

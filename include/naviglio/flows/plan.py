@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from naviglio.capture.drift import Drift
 from naviglio.capture.reading import Reading, refuse_torn
-from naviglio.capture.stream import readable, refuse_future
+from naviglio.capture.stream import readable, refuse_future, since_of
 from naviglio.capture.sweep import due
 from naviglio.capture.table import Course, Wish, course_of, drift_of, refuse_unseen
 from naviglio.conditions import Condition, Since, Within
@@ -184,7 +184,10 @@ def _changes(reading: Reading, last: TablePosition) -> _Step:
     spec = reading.spec
     sweep = bool(last.hashes and due(reading, last.hashes))
     between = Since(
-        column=spec.modified, low=last.stream, high=reading.bound, or_null=spec.nulls == "read"
+        column=spec.modified,
+        low=since_of(spec, last),
+        high=reading.bound,
+        or_null=spec.nulls == "read",
     )
     rows = _count(reading, between)
     return _Step(action="changes" if rows or sweep else "nothing", rows=rows, sweep=sweep)

@@ -90,6 +90,11 @@ def _compared(
     site: Site, actual: Iterator[pa.RecordBatch], reading: Reading, schema: TableSchema
 ) -> Verdict:
     table, snapshot = reading.spec, reading.snapshot
+    if table.deletes.column and table.deletes.column not in schema.names:
+        raise RetryableError(
+            f"lake table {table.name!r} has no column {table.deletes.column!r} yet, which marks "
+            "deletes. Run the pipeline, then reconcile."
+        )
     with comparison(schema) as sides:
         judge = _judge(reading, sides)
         scan = reading.scan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -112,11 +113,25 @@ class Source:
             ) from error
 
     def _digest(self, file: DataFile) -> str:
-        with self._path(file).open("rb") as raw:
-            return hashlib.file_digest(raw, "sha256").hexdigest()
+        path = self._path(file)
+        try:
+            found = path.stat()
+            return _sha256(path, found.st_size, found.st_mtime_ns)
+        except OSError as error:
+            raise StorageError(
+                f"landing file {path} can't be read ({type(error).__name__}). {_MEND}"
+            ) from error
 
     def _path(self, file: DataFile) -> Path:
         return Path(self.root) / file.path
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Return a file's digest, read once for those who ask twice before it changes."""
+    del size, mtime_ns
+    with path.open("rb") as raw:
+        return hashlib.file_digest(raw, "sha256").hexdigest()
 
 
 def _batches(file: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -261,5 +261,5 @@ def _covers(answer: Question, question: Question) -> bool:
         return False
     if question.kind != "mass delete":
         return answer.found == question.found
-    (asked, _, by), (accepted, _, of) = (one.found.partition(" ") for one in (question, answer))
-    return by == of and int(asked) <= int(accepted)
+    (asked, *by), (accepted, *of) = (one.found.split() for one in (question, answer))
+    return bool(by) == bool(of) and {*by} <= {*of} and int(asked) <= int(accepted)

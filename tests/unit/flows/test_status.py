@@ -85,8 +85,8 @@ def land(site: Site, number: int, *parts: Part, days: tuple[str, str] | None = N
     position = Position(
         place=Place(incarnation="a", order=number),
         tables={
-            "t": TablePosition(way="windows at of t", coverage=coverage),
-            "s": TablePosition(way="stream at of s", stream=nanoseconds(NOW), schema=SCHEMA),
+            "t": TablePosition(way="windows at", coverage=coverage),
+            "s": TablePosition(way="stream at", stream=nanoseconds(NOW), schema=SCHEMA),
         },
     )
     with landing.attempt(head) as attempt:
