@@ -231,6 +231,26 @@ class TestDuckTarget(TargetContract):
         stored = [(row["id"], row["name"], row["own"]) for row in self.stored(name) or []]
         assert stored == [(1, "Bob", "mine"), (2, "Ada", "mine"), (3, "Ada", "new")]
 
+    def test_a_column_that_hides_the_row_number_is_refused(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Rows are updated by that number."""
+        self.make(name, amount="DECIMAL(9,2), RowID BIGINT", unique=True)
+        with pytest.raises(ConfigError, match="hides DuckDB's own number"):
+            target.check(name, PEOPLE, adopt=True)
+
+    def test_a_text_that_only_its_collation_takes_for_equal_is_updated(
+        self, target: Target, name: TableName
+    ) -> None:
+        """Where the row differs at all: the stored spelling is the source's."""
+        self.make(name, amount="DECIMAL(9,2)", unique=True)
+        stored = table(CATALOGUE, name)
+        self.ask(f"ALTER TABLE {stored} ALTER name TYPE VARCHAR COLLATE NOCASE")
+        load(target, name, [person(1, "Bob")])
+        counts = load(target, name, [person(1, "BOB")])
+        assert counts == LoadCounts(updated=1)
+        assert [row["name"] for row in self.stored(name) or []] == ["BOB"]
+
     def test_a_table_that_others_refer_to_is_loaded(self, target: Target, name: TableName) -> None:
         """Its rows could not be deleted, not even to be inserted again."""
         self.make(name, amount="DECIMAL(9,2)", unique=True)

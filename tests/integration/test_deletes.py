@@ -259,7 +259,7 @@ def test_marks_made_before_they_were_declared_count(line: Line) -> None:
     line.run()
     [part] = line.batches()[-1].parts
     assert (part.kind, part.deletes, part.why) == (
-        "stream", 10, "'gone' marks rows that landed as living",
+        "stream", 10, "another column marks deletes, or none does any more",
     )  # fmt: skip
     kept = {row for row in line.target_rows() if row[0] == "50"}
     assert len(kept) == 1
@@ -304,3 +304,25 @@ def test_a_clock_that_was_ahead_keeps_no_sweep(line: Line, monkeypatch: pytest.M
     line.source("DELETE FROM t WHERE id <= 10")
     line.run()
     assert line.agrees()
+
+
+def test_marks_that_count_no_more_bring_their_rows_back(line: Line) -> None:
+    """And once they count again, also those go that a day has brought back meanwhile."""
+    timed = "event_time: gone_at, "
+    marked = MARKED.replace("deletes", f"{timed}deletes")
+    line.declare(t=marked)
+    line.source(
+        TABLE, "INSERT INTO t SELECT n, 'a', n <= 10, '2013-01-05 12:00Z' FROM "
+        "generate_series(1, 50) n",
+    )  # fmt: skip
+    line.run()
+    assert len(ids(line)) == 40
+    line.declare(t=STREAM.replace("deletes", f"{timed}deletes"))
+    line.partitions("2013-01-05")
+    assert len(ids(line)) == 50
+    line.declare(t=marked)
+    line.run()
+    assert len(ids(line)) == 40
+    line.declare(t=STREAM.replace("deletes", f"{timed}deletes"))
+    line.run()
+    assert len(ids(line)) == 50

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from naviglio.capture.table import Wish
 from naviglio.errors import QuestionError
+from naviglio.flows.capture import capture
 from naviglio.flows.history import history
 from tests.integration.lines import DIFF, STREAM, SWEPT, Line, error_of
 
@@ -303,4 +306,31 @@ def test_an_accepted_day_stays_accepted_beside_another(line: Line) -> None:
         " FROM generate_series(1, 20) n"
     )
     line.verify()
+    assert line.agrees()
+
+
+def test_a_guard_whose_lake_lacks_a_batch_goes_by_the_rest(line: Line) -> None:
+    """A batch that was captured and not applied yet takes nothing from what is known."""
+    line.declare(t=STREAM.replace("}, deletes", "}, event_time: day, deletes"))
+    line.source(TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 300) n")
+    line.run()
+    line.source("INSERT INTO t VALUES (999, 'b')", "SELECT pg_sleep(0.1)")
+    with closing(line.site()) as site:
+        assert capture(site, site.pipeline.groups[0], Wish()) is not None  # and was killed
+    line.source("DELETE FROM t WHERE id <= 300")
+    with pytest.raises(QuestionError, match="299 of 300"):
+        line.partitions(past_day(line))
+
+
+def test_rows_that_went_by_an_answer_are_not_counted_again(line: Line) -> None:
+    """What is known is what the lake holds now, not what it once held."""
+    line.declare(t=STREAM.replace("}, deletes", "}, event_time: day, deletes"))
+    line.source(TABLE, "INSERT INTO t SELECT n, 'a' FROM generate_series(1, 1000) n")
+    line.run()
+    line.source("DELETE FROM t WHERE id > 300")
+    with pytest.raises(QuestionError, match="700 of 1000"):
+        line.partitions(past_day(line))
+    line.accept()
+    line.partitions(past_day(line))
+    line.resnapshot()
     assert line.agrees()

@@ -59,8 +59,8 @@ class Reading:
     hash_spec: str
     landed_since: Callable[[int], list[str]]  # batch -> files of the table's later parts
     locate: Callable[[str], str]  # path in the landing -> what readers of Parquet open
-    # Rows of the lake table with their event time in it, or all; None while it lacks a batch.
-    held: Callable[[Window | None], int | None]
+    held: Callable[[Window | None], int]  # rows of the lake table with their event time in it; all
+    behind: Callable[[], bool]  # whether the lake table lacks a batch, or is away
     # Files of changes -> rows of the lake table that they delete; None while it lacks a batch.
     deleted_by: Callable[[list[str]], int | None]
     kept: Callable[[], TableSchema | None]  # of the lake table, with columns that the source lost
@@ -96,6 +96,14 @@ class Reading:
         columns = [(c.name, c.source_type) for c in self.schema.columns]
         digest = hashlib.sha256(repr((columns, self.schema.key)).encode()).hexdigest()
         return f"{self.hash_spec}:{digest[:16]}"
+
+    def known(self, told: int, window: Window | None = None) -> int:
+        """Return how many rows there are, as the guard knows.
+
+        Those of the lake; while it lacks a batch, or is away, what captures have `told` if more.
+        """
+        held = self.held(window)
+        return max(held, told) if self.behind() else held
 
     def scan(self, **kwargs: object) -> Scan:
         """Return a scan of the table."""

@@ -26,16 +26,18 @@ def stream(reading: Reading, last: TablePosition, since: int) -> Captured:
     """Land what was modified from `since` on and can't change below the fence any more."""
     if reading.spec.name not in reading.fence.numbers:
         _refuse_step_back(reading, since)
-    bound = reading.bound
-    if bound is None or bound <= since:
+    bound, low = reading.bound, since_of(reading.spec, last)
+    if bound is None or bound < since or bound == low:
         return Captured(position=last)
+    if low is None:
+        return again(reading, last, bound, "another column marks deletes, or none does any more")
     return _between(reading, last, since, bound)
 
 
 def since_of(spec: TableSpec, last: TablePosition) -> int | None:
-    """Return where a stream goes on; None where marks of deletion were not looked for before."""
-    unread = spec.deletes.column and last.source and last.marked != spec.deletes.column
-    return None if unread else last.stream
+    """Return where a stream goes on; None where rows landed under other marks of deletion."""
+    other = last.source and last.marked != (spec.deletes.column or "")
+    return None if other else last.stream
 
 
 def begin(reading: Reading, bound: int, why: str) -> Captured:
@@ -74,7 +76,7 @@ def _between(reading: Reading, last: TablePosition, low: int | None, high: int) 
     )
     known = 0
     if deletes and last.stream is not None:
-        known = max(last.rows, reading.held(None) or 0) + (part.upserts if low is not None else 0)
+        known = reading.known(last.rows) + (part.upserts if low is not None else 0)
     captured = Captured(position=position, part=part, deletes=deletes if known else 0, of=known)
     if not suspicious(captured, reading.spec.guard):
         return captured

@@ -9,7 +9,7 @@ from typing import Literal
 from naviglio.capture.diff import diff
 from naviglio.capture.drift import Drift, drift, old_rows_gained, returned
 from naviglio.capture.reading import Captured, Reading, refuse_torn
-from naviglio.capture.stream import again, begin, refuse_nulls, since_of, stream
+from naviglio.capture.stream import begin, refuse_nulls, stream
 from naviglio.capture.sweep import due, sweep
 from naviglio.capture.whole import snapshot
 from naviglio.capture.windows import (
@@ -22,6 +22,8 @@ from naviglio.capture.windows import (
 from naviglio.errors import DataError, RetryableError
 from naviglio.model import HashState, Part, TablePosition, TableSchema, Window
 from naviglio.ports import Scan, Snapshot
+
+_SEVERAL = "\0"  # no column's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +74,10 @@ def capture_table(
 
 def _marked(reading: Reading, part: Part) -> str:
     """Return the column whose marks all landed rows have been looked at for."""
-    if part.kind == "window" and reading.spec.way == "stream" and reading.last:
-        return reading.last.marked
-    return reading.spec.deletes.column or ""
+    declared, last = reading.spec.deletes.column or "", reading.last
+    if part.kind == "window" and reading.spec.way == "stream" and last:
+        return declared if last.marked == declared else _SEVERAL  # its own rows were, others not
+    return declared
 
 
 def _removed(last: TablePosition | None, now: TableSchema) -> tuple[str, ...]:
@@ -157,10 +160,6 @@ def _changes(reading: Reading, last: TablePosition) -> Captured:
     since = last.stream
     if reading.hashes == "none":
         last = replace(last, hashes=None)  # a list that isn't kept up would miss keys later
-    if since_of(reading.spec, last) is None:
-        why = f"{reading.spec.deletes.column!r} marks rows that landed as living"
-        found = again(reading, last, reading.bound, why) if reading.bound is not None else None
-        return found or Captured(position=last)
     captured = stream(reading, last, since)
     if last.hashes and due(reading, last.hashes):
         return replace(sweep(reading, captured, last.hashes), compared=True)

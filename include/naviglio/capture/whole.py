@@ -28,12 +28,10 @@ def snapshot(reading: Reading, why: str) -> Captured:
 
 
 def _known_before(reading: Reading) -> int:
-    """Return how many rows there were: as the lake holds, or as captures told, at least."""
     if reading.last is None:
         return 0
-    held = reading.held(None)
     told = sum(covered.rows for covered in reading.last.coverage)
-    return max(reading.last.rows, told if held is None else held)
+    return reading.known(max(reading.last.rows, told))
 
 
 def _state(reading: Reading, files: tuple[DataFile, ...]) -> HashState:

@@ -41,8 +41,7 @@ def read_windows(reading: Reading, windows: Sequence[Window]) -> Captured:
         files.extend(landed)
         if _is_final(reading, window):
             coverage.append(covered)
-        held = reading.held(window)  # what was read once, a stream may have changed since
-        there = known.get(window, 0) if held is None else held
+        there = reading.known(known.get(window, 0), window)
         before += there
         lost[window] = max(0, there - rows_of(landed))
     part = reading.part(

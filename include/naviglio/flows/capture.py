@@ -199,7 +199,8 @@ def _reading(
         at_utc=datetime.now(UTC), hash_spec=site.source.traits.hash_spec,
         landed_since=lambda number: _landed_since(landing, number, table.name),
         locate=lambda path: str(Path(landing.store.root, path)),
-        held=lambda window: _held(site, table, moment.head, window),
+        held=lambda window: site.lake(table).held(table.event_time, window),
+        behind=lambda: site.lake(table).number() != moment.head.number,
         deleted_by=lambda files: _deleted_by(site, table, moment.head, files),
         kept=site.lake(table).schema_if_any,
     )  # fmt: skip
@@ -216,11 +217,6 @@ def drift_question(group: Group, table: TableSpec, head: Head, drift: Drift) -> 
     """Return what is asked of a table whose schema changed in another way than by new columns."""
     found = "; ".join(drift.other)
     return _question(group, table, head, "drift", f"its schema drifted: {found}", found)
-
-
-def _held(site: Site, table: TableSpec, head: Head, window: Window | None) -> int | None:
-    lake = site.lake(table)
-    return lake.held(table.event_time, window) if lake.number() == head.number else None
 
 
 def _deleted_by(site: Site, table: TableSpec, head: Head, files: list[str]) -> int | None:

@@ -8,7 +8,7 @@ import duckdb
 
 from naviglio import refusals
 from naviglio.adapters.duckdb.session import rows
-from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, fold, quote
+from naviglio.adapters.duckdb.sql import DEFAULT_SCHEMA, ROW_NUMBER, fold, quote
 from naviglio.adapters.duckdb.types import TEXT, holds, target_type
 from naviglio.model import Column, TableName, TableSchema
 
@@ -99,6 +99,8 @@ def misfits(found: Found, schema: TableSchema) -> list[str]:
     if not found.is_table:
         return ["it is a view. Name an ordinary table"]
     problems = []
+    if found.column(ROW_NUMBER) is not None:
+        problems.append(f"its column {ROW_NUMBER!r} hides DuckDB's own number of a row. Rename it")
     if frozenset(map(fold, schema.key)) not in found.unique:
         problems.append(
             f"it has no unique index on exactly its key ({', '.join(schema.key)}) that stands in "

@@ -215,6 +215,8 @@ def differs(merge: Merge, name: str) -> str:
     spelled, one, other = merge.found[name].spelled, f"t.{quote(name)}", f"s.{quote(name)}"
     if spelled == "JSON":
         return f"{one}::VARCHAR IS DISTINCT FROM {other}::VARCHAR"
+    if merge.found[name].folds:  # what is equal by its collation may be spelled in another way
+        return f"encode({one}) IS DISTINCT FROM encode({other})"
     distinct = f"{one} IS DISTINCT FROM {other}"
     if spelled in _FLOATS:  # 0.0 and -0.0 are equal
         return f"({distinct} OR coalesce(signbit({one}) <> signbit({other}), false))"

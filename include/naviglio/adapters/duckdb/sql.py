@@ -43,10 +43,18 @@ def columns(names: Iterable[str]) -> str:
     return ", ".join(quote(name) for name in names)
 
 
+ROW_NUMBER = "rowid"
+
+
 def refuse_alike(schema: TableSchema) -> None:
-    """Refuse two columns that are one to DuckDB."""
+    """Refuse two columns that are one to DuckDB, and one that hides its own number of a row."""
     known: dict[str, str] = {}
     for name in schema.names:
+        if fold(name) == ROW_NUMBER:
+            raise ConfigError(
+                f"column {name!r} would hide DuckDB's own number of a row, by which rows are "
+                "updated. Rename it at its source, or in a view."
+            )
         other = known.setdefault(fold(name), name)
         if other != name:
             raise ConfigError(
